@@ -1,0 +1,228 @@
+/**
+ * The native addon, typed. TypeScript decides and validates before it calls; the addon asserts and moves bytes.
+ * Failures of the system throw errors shaped as Node's own: `{ code: 'ENOSPC', errno, syscall }`.
+ * Offsets and lengths are bytes, as numbers below 2^53.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+/** One mmap of a region or of a part of it. Use after `close()` throws. Not transferable between threads. */
+export interface Mapping {
+  readonly size: number;
+  /** Copies bytes out. @throws RangeError outside the mapping */
+  read(offset: number, length: number): Buffer;
+  /** Copies bytes in. @throws RangeError outside the mapping; EACCES on a read-only mapping */
+  write(offset: number, bytes: Uint8Array): void;
+  /** Zeroes a range. */
+  zero(offset: number, length: number): void;
+  /** Acquire load of an aligned word. */
+  load64(offset: number): bigint;
+  /** Release store of an aligned word. */
+  store64(offset: number, value: bigint): void;
+  /** Sequentially consistent CAS; returns the word found (equal to `expected` on success). */
+  cas64(offset: number, expected: bigint, desired: bigint): bigint;
+  /** Faults pages in with two native threads (MADV_POPULATE_WRITE or _READ); rejects with ENOMEM/ENOSPC/EFAULT instead of SIGBUS. `onProgress` gets bytes done. */
+  populate(offset: number, length: number, onProgress?: (bytesDone: number) => void): Promise<void>;
+  /** memcmp on a native thread: true when equal. */
+  equal(offsetA: number, offsetB: number, length: number): Promise<boolean>;
+  /** XXH3-64 of a range (seed 0). */
+  xxh3(offset: number, length: number): bigint;
+  /** A zero-copy view of a range of at most 4 GiB; the same range gives the same object. Detached by `close()`. */
+  window(offset: number, length: number): ArrayBuffer;
+  /** Unmaps; detaches every window first. Idempotent. */
+  close(): void;
+}
+
+export interface MapOptions {
+  /** PROT_WRITE too. */
+  write?: boolean;
+  /** madvise(MADV_HUGEPAGE) before the first touch. */
+  huge?: boolean;
+  /** mbind: interleave over all nodes, or bind to one. */
+  numa?: { mode: 'interleave' } | { mode: 'bind'; node: number };
+}
+
+export interface PeerCredentials {
+  pid: number;
+  uid: number;
+  gid: number;
+}
+
+export interface Received {
+  data: Buffer;
+  fds: number[];
+}
+
+/** One contiguous copy of a file into the mapping. */
+export interface CopyItem {
+  /** Opened O_RDONLY by a native thread; never followed if it is a FIFO, socket or device. */
+  path: string;
+  /** Expected size in bytes: another size fails the job with ESTALE. */
+  size: number;
+  /** Expected mtime in nanoseconds and inode; checked after opening and after the copy. */
+  mtimeNs: bigint;
+  ino: bigint;
+  /** Where byte 0 of the file goes, in bytes from the start of the mapping. */
+  offset: number;
+}
+
+export interface CopyResult {
+  /** XXH3-128 of every item, 16 bytes big-endian (canonical), in the order of the items. */
+  digests: Buffer[];
+}
+
+/** A running copy. */
+export interface CopyJob {
+  /** Settles once; rejects with `{ code, index }` naming the item: ESTALE changed source, ENOENT, EIO, ECANCELED... */
+  readonly done: Promise<CopyResult>;
+  /** Bytes copied so far. */
+  progress(): number;
+  /** Stops after the block in hand; `done` rejects with ECANCELED. */
+  cancel(): void;
+}
+
+export interface CopyOptions {
+  /** Native threads, default 2. */
+  threads?: number;
+}
+
+/** Who a host row belongs to. */
+export interface HostIdentity {
+  name: string;
+  /** 16 bytes. */
+  bootId: Buffer;
+  pid: number;
+  startTime: bigint;
+}
+
+/** A claimed or found content row. */
+export interface ContentRef {
+  index: number;
+  generation: number;
+}
+
+export type ClaimResult =
+  | (ContentRef & { outcome: 'claimed' | 'exists' })
+  /** All rows are taken. */
+  | { outcome: 'full' };
+
+export type NameResult =
+  | { outcome: 'set'; previous: ContentRef | null }
+  /** The name points elsewhere than `expected`. */
+  | { outcome: 'conflict'; current: ContentRef | null }
+  | { outcome: 'full' };
+
+export interface ChunkStats {
+  total: number;
+  free: number;
+  largestFreeRun: number;
+  quarantined: number;
+}
+
+export interface Recovered {
+  contents: number;
+  chunks: number;
+  names: number;
+}
+
+/**
+ * The lock-free protocols of the registry over one writable mapping (docs/FORMAT.md#registry). All calls are bounded
+ * and may run concurrently in several processes; those that change rows need an attached host.
+ */
+export interface Registry {
+  /** Takes the row of this identity (a dead predecessor's first) or a free one; returns it. The caller holds the row's lock. */
+  attachHost(row: number, identity: HostIdentity): { generation: number };
+  /** Starts the native heartbeat thread of the attached host. */
+  startHeartbeat(intervalMs: number): void;
+  /** Marks the row FREE when nothing is claimed; stops the heartbeat. */
+  detachHost(): void;
+  /** True while the attached generation is still in the row. */
+  stillAttached(): boolean;
+
+  /** Claims a row for a source, or finds the row that already has it (CLAIMING, LOADING or READY). @param key 16 bytes */
+  claimContent(key: Buffer): ClaimResult;
+  /** Writes the row's fields (layout `content_row` from `digest` on) and moves LOADING -> READY, our mask bit set when `pin`. */
+  publishContent(ref: ContentRef, row: Buffer, pin: boolean): boolean;
+  /** Frees the chunks of a claim of ours and the row: RESERVED/CLAIMING/LOADING -> FREEING -> FREE. */
+  abandonContent(ref: ContentRef): void;
+  /** Sets our mask bit while READY. False: no longer ready, or another generation. */
+  pinContent(ref: ContentRef): boolean;
+  /** Clears our mask bit. */
+  unpinContent(ref: ContentRef): void;
+  /** READY -> DRAINING. False when it was not READY. */
+  drainContent(ref: ContentRef): boolean;
+  /** DRAINING with mask 0 -> FREEING -> FREE; the caller has proved that no lock is held. False when not possible now. */
+  freeContent(ref: ContentRef): boolean;
+  /** READY or DRAINING -> QUARANTINED. */
+  quarantineContent(ref: ContentRef): boolean;
+  /** A copy of the row, read consistently; null when FREE. */
+  readContent(index: number): Buffer | null;
+  /** Indexes of all rows that are not FREE. */
+  listContents(): number[];
+  setBytesDone(ref: ContentRef, bytes: number): void;
+  touchContent(index: number, nowMs: number): void;
+  setKeep(ref: ContentRef, keep: boolean): boolean;
+
+  /** Claims `count` contiguous free chunks for a content in LOADING claimed by us; first chunk or -1. */
+  allocateRun(count: number, ref: ContentRef): number;
+  chunkStats(): ChunkStats;
+  readChunk(index: number): bigint;
+
+  /** Points a name at a content by one CAS. `expected`: null = must not point anywhere, undefined = whatever. */
+  setName(name: string, target: ContentRef | null, expected: ContentRef | null | undefined): NameResult;
+  findName(name: string): ContentRef | null;
+  listNames(): { name: string; target: ContentRef }[];
+
+  /** A copy of every host row that is not FREE, with its index. */
+  listHosts(): { index: number; row: Buffer }[];
+  /** LIVE -> LAPSED for a host proved dead (its lock is free on this kernel). */
+  lapseHost(row: number, generation: number): boolean;
+  /** Undoes the claims of dead generations of `row`: abandoned contents, stray chunks, claimed names. Idempotent. */
+  recoverHost(row: number): Recovered;
+  /** Clears the mask bit of a dead host from a content; the caller has proved that its workers are gone. */
+  clearHostBit(index: number, row: number): void;
+}
+
+export interface Native {
+  fingerprint: bigint;
+  registryFormatVersion: number;
+
+  Mapping: new (fd: number, offset: number, size: number, options: MapOptions) => Mapping;
+  /** Bytes of one page actually used for the mapping's backing at `offset` (4096, 2 MiB, ...), from /proc/self/smaps semantics. */
+  fallocate(fd: number, offset: number, length: number): Promise<void>;
+
+  /** OFD lock on [start, start+length): 'read', 'write' or 'unlock'. False when somebody else's lock conflicts. */
+  ofdLock(fd: number, type: 'read' | 'write' | 'unlock', start: number, length: number): boolean;
+  /** True when another description holds any lock on the range (F_OFD_GETLK against a write lock). */
+  ofdHeld(fd: number, start: number, length: number): boolean;
+  /** Detached read-only clone of the mount at `path` (open_tree + mount_setattr); the O_PATH descriptor of the file in it. @throws EPERM, ENOSYS... */
+  cloneReadOnly(path: string): number;
+  /** A fresh description of what `fd` shows (open of /proc/self/fd/N), O_CLOEXEC. */
+  reopen(fd: number, write: boolean): number;
+
+  /** Sends `data` with descriptors in one sendmsg; -1 when the socket would block. */
+  sendFds(socket: number, data: Uint8Array, fds: number[]): number;
+  peerCredentials(socket: number): PeerCredentials;
+  /** Connects to a unix stream socket, close-on-exec, on a native thread. */
+  connectUnix(path: string, timeoutMs: number): Promise<number>;
+  /** Sends one line and reads up to the next newline (at most `maxBytes`), collecting descriptors; ETIMEDOUT, ECONNRESET, EMSGSIZE. */
+  exchangeLine(socket: number, line: string, maxBytes: number, timeoutMs: number): Promise<Received>;
+
+  /** Starts copying on native threads; hashes every file in the same pass. */
+  startCopy(mapping: Mapping, items: CopyItem[], options: CopyOptions): CopyJob;
+
+  Registry: new (mapping: Mapping, registryOffset: number) => Registry;
+}
+
+function addonPath(): string {
+  const here = new URL('.', import.meta.url);
+  const candidates = ['./build/daxserve.node', '../../native/build/daxserve.node'].map((p) =>
+    fileURLToPath(new URL(p, here)),
+  );
+  const found = candidates.find((path) => existsSync(path));
+  if (!found) throw new Error('The native addon is not built: run "npm run setup" in the daxserve folder.');
+  return found;
+}
+
+export const native: Native = createRequire(import.meta.url)(addonPath()) as Native;
