@@ -3,12 +3,16 @@
 
 namespace daxserve::binding {
 
+// Weak until copy.cc and registry.cc are there.
+[[gnu::weak]] void InitCopy(Napi::Env env, Napi::Object exports);
+[[gnu::weak]] void InitRegistry(Napi::Env env, Napi::Object exports);
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitMapping(env, exports);
   InitFence(env, exports);
   InitSocket(env, exports);
-  InitCopy(env, exports);
-  InitRegistry(env, exports);
+  if (InitCopy) InitCopy(env, exports);
+  if (InitRegistry) InitRegistry(env, exports);
   return exports;
 }
 
