@@ -1,0 +1,80 @@
+/** Leases over HTTP: reserve, list, renew, release. Descriptors go over the worker socket only. */
+import Type from 'typebox';
+import { pageByKey } from '../paging.ts';
+import { listOf } from '../schemas/common.ts';
+import { Handle, HandleBody, HandleInList, HandleParams, HandlesQuery, RenewBody } from '../schemas/handle.ts';
+import { ModelParams } from '../schemas/model.ts';
+import { problems } from '../schemas/problem.ts';
+import type { App, Deps } from '../web.ts';
+
+function reserveRoute(app: App, { lifecycle }: Deps): void {
+  app.post(
+    '/models/:name/handles',
+    {
+      config: { scope: 'read' },
+      schema: {
+        tags: ['handles'],
+        operationId: 'createHandle',
+        summary: 'Reserve a lease; attach it on the worker socket before it expires',
+        params: ModelParams,
+        body: HandleBody,
+        response: { 201: Handle, ...problems(404, 409, 413, 415, 501) },
+      },
+    },
+    async (request, reply) => {
+      const handle = await lifecycle.services.leases.reserve(request.params.name, request.body);
+      return reply.code(201).header('location', `/handles/${handle.id}`).send(handle);
+    },
+  );
+}
+
+export function handleRoutes(app: App, deps: Deps): void {
+  const { lifecycle } = deps;
+  reserveRoute(app, deps);
+  app.get(
+    '/handles',
+    {
+      config: { scope: 'read' },
+      schema: {
+        tags: ['handles'],
+        operationId: 'listHandles',
+        summary: 'Leases held now, without their tokens',
+        querystring: HandlesQuery,
+        response: { 200: listOf(HandleInList), ...problems() },
+      },
+    },
+    async (request) => pageByKey(lifecycle.services.leases.list(), request.query, 100, ({ id }) => id),
+  );
+  app.put(
+    '/handles/:id',
+    {
+      config: { scope: 'read' },
+      schema: {
+        tags: ['handles'],
+        operationId: 'renewHandle',
+        summary: 'Move the end of an unattached lease',
+        params: HandleParams,
+        body: RenewBody,
+        response: { 200: Handle, ...problems(404, 410, 413, 415) },
+      },
+    },
+    async (request) => lifecycle.services.leases.renew(request.params.id, request.body.ttlSeconds),
+  );
+  app.delete(
+    '/handles/:id',
+    {
+      config: { scope: 'read' },
+      schema: {
+        tags: ['handles'],
+        operationId: 'releaseHandle',
+        summary: 'End a lease in the books; memory is freed when nobody maps it any more',
+        params: HandleParams,
+        response: { 204: Type.Null({ description: 'released' }), ...problems(404, 410) },
+      },
+    },
+    async (request, reply) => {
+      await lifecycle.services.leases.release(request.params.id);
+      return reply.code(204).send(null);
+    },
+  );
+}
