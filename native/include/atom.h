@@ -3,6 +3,11 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <cstring>
+
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
 
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #error "daxserve needs a 16-byte compare-and-swap: x86-64 or arm64"
@@ -51,6 +56,10 @@ struct RealAtom {
   static bool Cas16(Pair* pair, Pair& expected, Pair desired) {
 #if defined(__x86_64__)
     bool done;
+#if defined(__SANITIZE_THREAD__)
+    __tsan_release(pair);  // the assembly below is invisible to ThreadSanitizer: tell it what it synchronises
+    __tsan_acquire(pair);
+#endif
     asm volatile("lock cmpxchg16b %1"
                  : "=@ccz"(done), "+m"(*pair), "+a"(expected.lo), "+d"(expected.hi)
                  : "b"(desired.lo), "c"(desired.hi)
@@ -67,7 +76,30 @@ struct RealAtom {
 #endif
   }
 
-  static void Fence(std::memory_order order) { std::atomic_thread_fence(order); }
+  /// Copies bytes that another process may be writing: relaxed words, so the result may be torn and must be checked.
+  /// REQUIRES: `from` 8-byte aligned, length a multiple of 8.
+  static void CopyOut(void* to, const void* from, size_t length) {
+    auto* source = static_cast<const uint64_t*>(from);
+    for (size_t i = 0; i < length / 8; i++) {
+      const uint64_t word = Load(source + i, std::memory_order_relaxed);
+      std::memcpy(static_cast<char*>(to) + i * 8, &word, 8);
+    }
+  }
+
+  /// Writes bytes that another process may be reading. REQUIRES: `to` 8-byte aligned, length a multiple of 8.
+  static void CopyIn(void* to, const void* from, size_t length) {
+    for (size_t i = 0; i < length / 8; i++) {
+      uint64_t word;
+      std::memcpy(&word, static_cast<const char*>(from) + i * 8, 8);
+      Store(static_cast<uint64_t*>(to) + i, word, std::memory_order_relaxed);
+    }
+  }
+
+  static void Fence([[maybe_unused]] std::memory_order order) {
+#if !defined(__SANITIZE_THREAD__)  // not modelled there; what a fence orders is atomic on both sides anyway
+    std::atomic_thread_fence(order);
+#endif
+  }
 
   /// A hint inside a bounded wait.
   static void Pause() {

@@ -41,6 +41,23 @@ struct DetAtom {
     return RealAtom::Cas16(pair, expected, desired);
   }
 
+  /// Two steps, each a half, so that a reader can see a torn copy.
+  static void CopyOut(void* to, const void* from, size_t length) {
+    const size_t half = length / 16 * 8;
+    Before(from, half, false);
+    RealAtom::CopyOut(to, from, half);
+    Before(static_cast<const char*>(from) + half, length - half, false);
+    RealAtom::CopyOut(static_cast<char*>(to) + half, static_cast<const char*>(from) + half, length - half);
+  }
+
+  static void CopyIn(void* to, const void* from, size_t length) {
+    const size_t half = length / 16 * 8;
+    Before(to, half, true);
+    RealAtom::CopyIn(to, from, half);
+    Before(static_cast<char*>(to) + half, length - half, true);
+    RealAtom::CopyIn(static_cast<char*>(to) + half, static_cast<const char*>(from) + half, length - half);
+  }
+
   static void Fence(std::memory_order order) { RealAtom::Fence(order); }
 
   static void Pause() {
