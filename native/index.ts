@@ -26,6 +26,8 @@ export interface Mapping {
   populate(offset: number, length: number, onProgress?: (bytesDone: number) => void): Promise<void>;
   /** memcmp on a native thread: true when equal. */
   equal(offsetA: number, offsetB: number, length: number): Promise<boolean>;
+  /** XXH3-128 of a range (seed 0), 16 bytes big-endian (canonical), on a native thread. */
+  digest(offset: number, length: number): Promise<Buffer>;
   /** XXH3-64 of a range (seed 0). */
   xxh3(offset: number, length: number): bigint;
   /** A zero-copy view of a range of at most 4 GiB; the same range gives the same object. Detached by `close()`. */
@@ -56,8 +58,8 @@ export interface Received {
 
 /** One contiguous copy of a file into the mapping. */
 export interface CopyItem {
-  /** Opened O_RDONLY by a native thread; never followed if it is a FIFO, socket or device. */
-  path: string;
+  /** Opened O_RDONLY by a native thread; refused if it is a FIFO, socket or device. */
+  path: string | Buffer;
   /** Expected size in bytes: another size fails the job with ESTALE. */
   size: number;
   /** Expected mtime in nanoseconds and inode; checked after opening and after the copy. */
