@@ -208,6 +208,8 @@ export interface Native {
   peerCredentials(socket: number): PeerCredentials;
   /** Connects to a unix stream socket, close-on-exec, on a native thread. */
   connectUnix(path: string, timeoutMs: number): Promise<number>;
+  /** Ends both directions of a socket: a pending `exchangeLine` on it rejects with ECONNRESET. The descriptor stays open. */
+  shutDown(socket: number): void;
   /** Sends one line and reads up to the next newline (at most `maxBytes`), collecting descriptors; ETIMEDOUT, ECONNRESET, EMSGSIZE. */
   exchangeLine(socket: number, line: string, maxBytes: number, timeoutMs: number): Promise<Received>;
 

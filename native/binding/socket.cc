@@ -65,6 +65,11 @@ Napi::Value ConnectUnixCall(const Napi::CallbackInfo& info) {
   return StartJob(info.Env(), std::move(job));
 }
 
+void ShutDownCall(const Napi::CallbackInfo& info) {
+  int socket;
+  if (GetFd(info[0], socket)) Check(info.Env(), ShutDown(socket));
+}
+
 Napi::Value ToReceived(Napi::Env env, const Line& line) {
   Napi::Object object = Napi::Object::New(env);
   Napi::Array fds = Napi::Array::New(env, line.fds.size());
@@ -99,6 +104,7 @@ void InitSocket(Napi::Env env, Napi::Object exports) {
   exports.Set("sendFds", Napi::Function::New<SendFdsCall>(env, "sendFds"));
   exports.Set("peerCredentials", Napi::Function::New<PeerCredentials>(env, "peerCredentials"));
   exports.Set("connectUnix", Napi::Function::New<ConnectUnixCall>(env, "connectUnix"));
+  exports.Set("shutDown", Napi::Function::New<ShutDownCall>(env, "shutDown"));
   exports.Set("exchangeLine", Napi::Function::New<ExchangeLineCall>(env, "exchangeLine"));
 }
 

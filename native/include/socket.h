@@ -30,6 +30,9 @@ Status PeerOf(int socket, Peer& peer);
 /// Connects, waiting at most `timeout_ms` (a full backlog is retried). The descriptor is close-on-exec.
 Status ConnectUnix(const std::string& path, uint32_t timeout_ms, int& socket);
 
+/// Ends both directions; a call that waits on the socket in another thread returns. A socket whose peer is gone is fine.
+Status ShutDown(int socket);
+
 /// What came with a line. The caller owns the descriptors.
 struct Line {
   std::string data;

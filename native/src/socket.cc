@@ -160,6 +160,11 @@ Status ConnectUnix(const std::string& path, uint32_t timeout_ms, int& out) {
   return status;
 }
 
+Status ShutDown(int socket) {
+  if (shutdown(socket, SHUT_RDWR) == 0 || errno == ENOTCONN) return Status::Ok();
+  return Status::Last("shutdown");
+}
+
 Status ExchangeLine(int socket, std::string line, size_t bytes_max, uint32_t timeout_ms, Line& answer) {
   assert(bytes_max > 0);
   const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
