@@ -13,7 +13,7 @@ interface SchemaFault {
 }
 
 /** The most telling fault: a deep one before its parent's summary, an unknown key by name. */
-function describe(faults: readonly SchemaFault[]): { path: string; message: string } {
+export function firstFault(faults: readonly SchemaFault[]): { path: string; message: string } {
   const first = faults[0];
   if (!first) return { path: '', message: 'is not valid' };
   if (first.keyword === 'boolean') return { path: first.instancePath, message: 'is not known; remove it' };
@@ -31,7 +31,7 @@ export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, http
   return (value: unknown) => {
     const converted = httpPart === 'body' ? value : Value.Convert(schema, value);
     if (check.Check(converted)) return { value: converted };
-    const { path, message } = describe(check.Errors(converted));
+    const { path, message } = firstFault(check.Errors(converted));
     const place = `${PLACES[httpPart ?? ''] ?? 'request'}${path}`;
     return { error: serverError('SERVER_BAD_REQUEST', `${place} ${message}.`, { extra: { place } }) };
   };
