@@ -36,6 +36,11 @@ export const DAXFS_ERRORS = {
   DAXFS_NOT_A_REGION: { kind: 'malformed', title: 'Not a daxserve region' },
   DAXFS_OTHER_LAYOUT: { kind: 'conflict', title: 'The region has another layout' },
   DAXFS_NEWER_VERSION: { kind: 'conflict', title: 'The region is of a newer version' },
+  DAXFS_NO_REGION: { kind: 'not_found', title: 'No region there' },
+  DAXFS_UNFINISHED: { kind: 'conflict', title: 'The creation of the region was interrupted' },
+  DAXFS_CREATING: { kind: 'unavailable', title: 'The region is being created' },
+  DAXFS_BAD_SIZE: { kind: 'invalid', title: 'Not a size' },
+  DAXFS_STALE_BUILD: { kind: 'unavailable', title: 'The native addon belongs to another version' },
   DAXFS_TRUNCATED: { kind: 'corrupt', title: 'The region is truncated' },
   DAXFS_ALREADY_CREATED: { kind: 'conflict', title: 'A region exists there already' },
   DAXFS_NO_SPACE: { kind: 'full', title: 'Not enough memory for the region' },
@@ -44,6 +49,13 @@ export const DAXFS_ERRORS = {
   DAXFS_HOST_BUSY: { kind: 'conflict', title: 'This host id is already serving the region' },
   DAXFS_HOSTS_FULL: { kind: 'exhausted', title: 'All host rows are taken' },
   DAXFS_IN_USE: { kind: 'conflict', title: 'The region is in use' },
+  DAXFS_BAD_TREE: { kind: 'invalid', title: 'The file tree cannot become an image' },
+  DAXFS_SPECIAL_FILE: { kind: 'invalid', title: 'The file tree holds a device, FIFO or socket' },
+  DAXFS_SOURCE_CHANGED: { kind: 'stale', title: 'A source file changed while it was read' },
+  DAXFS_WRITE_FAILED: { kind: 'unavailable', title: 'The image could not be written' },
+  DAXFS_BAD_IMAGE: { kind: 'malformed', title: 'The image breaks a rule of the format' },
+  DAXFS_NO_ENTRY: { kind: 'not_found', title: 'No such file in the image' },
+  DAXFS_WRONG_TYPE: { kind: 'invalid', title: 'The file in the image is of another type' },
 } as const satisfies ErrorTable;
 
 /** Base of every error that daxserve throws on purpose. */

@@ -49,8 +49,12 @@ const bytes = <const N extends string>(name: N, count: number, doc: string): Fie
   type: { bytes: count },
   doc,
 });
-const reserved = <const N extends string = 'reserved'>(count: number, name = 'reserved' as N) =>
-  bytes(name, count, '0');
+// Overloads: inferring the default name from the table's own type would widen it to string, and with it every field.
+function reserved(count: number): FieldSpec<'reserved', { bytes: number }>;
+function reserved<const N extends string>(count: number, name: N): FieldSpec<N, { bytes: number }>;
+function reserved(count: number, name = 'reserved'): FieldSpec<string, { bytes: number }> {
+  return bytes(name, count, '0');
+}
 
 export function fieldSize(type: FieldType): number {
   if (type === 'u8') return 1;

@@ -1,6 +1,8 @@
 // The module: every part registers its own functions and classes.
 #include "addon.h"
 
+#include "layout.gen.h"
+
 namespace daxserve::binding {
 
 // Weak until copy.cc and registry.cc are there.
@@ -8,6 +10,9 @@ namespace daxserve::binding {
 [[gnu::weak]] void InitRegistry(Napi::Env env, Napi::Object exports);
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  // What this binary was built with: a region of another layout is refused, and so is a stale build.
+  exports.Set("fingerprint", Napi::BigInt::New(env, layout::kFingerprint));
+  exports.Set("registryFormatVersion", Napi::Number::New(env, layout::kRegistryFormatVersion));
   InitMapping(env, exports);
   InitFence(env, exports);
   InitSocket(env, exports);
