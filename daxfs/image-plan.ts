@@ -1,0 +1,246 @@
+/**
+ * Lays out a static DAXFS v8 image: where every structure and file goes, and the bytes of all that is not file data.
+ * Order: superblock, inode table, then the objects in scan order, each from a block boundary. With `largeFileAlign`
+ * large files come after everything else, so that the holes their alignment makes are few.
+ */
+import { constants } from 'node:fs';
+import { encode, offsetOf } from './codec.ts';
+import { daxfsError } from './errors.ts';
+import type { FileOrigin, TreeEntry } from './image-tree.ts';
+import { CONSTANTS, dirent, inode, superblock } from './layout.ts';
+import { roundUp } from './units.ts';
+
+/** A regular file of the image; further hard-linked names are not listed. */
+export interface PlannedFile {
+  /** As given (bytes shown as UTF-8). */
+  path: string;
+  /** From the start of the image. */
+  offset: number;
+  size: number;
+  origin: FileOrigin;
+}
+
+/** Every byte of [0, totalSize) is in exactly one of metadata, files (those with a path as origin) and zero. */
+export interface ImagePlan {
+  totalSize: number;
+  inodeCount: number;
+  /** Superblock, inode table, directories, links and files given as bytes; offsets from the start of the image. */
+  metadata: { offset: number; bytes: Buffer }[];
+  /** All regular files with their places, those given as bytes (already in metadata) included. */
+  files: PlannedFile[];
+  /** What lies between. A target that is zero already needs no writes there. */
+  zero: { offset: number; length: number }[];
+}
+
+export interface PlanOptions {
+  /** Files of at least this size start on multiples of it (a power of two of at least a block). */
+  largeFileAlign?: number;
+}
+
+/** An inode to be: its entry, its number, and for a directory its names. */
+interface Node {
+  entry: TreeEntry;
+  path: Buffer;
+  ino: number;
+  mode: number;
+  nlink: number;
+  size: number;
+  /** From the start of the image; 0 for an empty directory. */
+  offset: number;
+  children: { name: Buffer; node: Node }[];
+}
+
+const BLOCK = CONSTANTS.blockBytes.value;
+const STRIDE = CONSTANTS.direntStride.value;
+const TYPE_BITS = { file: constants.S_IFREG, directory: constants.S_IFDIR, symlink: constants.S_IFLNK };
+
+const DIRENT = {
+  ino: offsetOf(dirent, 'ino'),
+  mode: offsetOf(dirent, 'mode'),
+  nameLength: offsetOf(dirent, 'name_len'),
+  name: offsetOf(dirent, 'name'),
+};
+
+function refuse(path: Buffer, reason: string): never {
+  throw daxfsError('DAXFS_BAD_TREE', `${JSON.stringify(path.toString())} ${reason}.`);
+}
+
+function checkName(path: Buffer, name: Buffer): void {
+  if (name.length === 0 || name.includes('/'))
+    refuse(path, 'has an empty part; write paths relative, without double slashes');
+  if (name.length > CONSTANTS.nameBytesMax.value) refuse(path, 'has a name of more than 255 bytes');
+  if (name.equals(Buffer.from('.')) || name.equals(Buffer.from('..'))) refuse(path, 'has a part "." or ".."');
+}
+
+function sizeOf(path: Buffer, { type, size, target, origin }: TreeEntry): number {
+  if (type === 'directory') return 0;
+  if (type === 'symlink') {
+    if (!target || target.length === 0 || target.includes(0))
+      refuse(path, 'is a link with an empty target or a NUL in it');
+    return target.length;
+  }
+  if (!origin) refuse(path, 'is a file without an origin');
+  const bytes = 'bytes' in origin ? origin.bytes.length : size;
+  if (bytes === undefined || !Number.isSafeInteger(bytes) || bytes < 0) refuse(path, 'has no valid size');
+  return bytes;
+}
+
+/** Byte order of paths with '/' below everything else: a directory's entries follow it at once, sorted by name. */
+const sortKey = (path: Buffer) => path.toString('latin1').replaceAll('/', '\0');
+
+/** Builds the inodes: parents checked, names sorted, hard links joined, numbers given in pre-order. */
+class TreeBuilder {
+  readonly nodes: Node[] = [];
+  readonly #linked = new Map<string, Node>();
+  /** Open directories from the root to where we are, with their path length in the key. */
+  readonly #stack: { key: string; node: Node }[] = [];
+  #previousKey: string | undefined;
+
+  add(key: string, entry: TreeEntry): void {
+    const path = Buffer.from(entry.path);
+    if (path.includes(0)) refuse(path, 'has a NUL in it');
+    if (key === this.#previousKey) refuse(path, 'is there twice');
+    this.#previousKey = key;
+    const node = this.#inode(entry, path);
+    if (key !== '') this.#attach(key, path, node);
+    else if (entry.type !== 'directory') refuse(path, 'is the root but not a directory');
+    if (entry.type === 'directory') this.#stack.push({ key, node });
+  }
+
+  #inode(entry: TreeEntry, path: Buffer): Node {
+    const first = entry.linkKey === undefined ? undefined : this.#linked.get(entry.linkKey);
+    if (first && entry.type === 'file') {
+      first.nlink++;
+      return first;
+    }
+    const size = sizeOf(path, entry);
+    const mode = TYPE_BITS[entry.type] | (entry.mode & 0o7777);
+    const nlink = entry.type === 'directory' ? 2 : 1;
+    const node = { entry, path, ino: this.nodes.length + 1, mode, nlink, size, offset: 0, children: [] };
+    this.nodes.push(node);
+    if (entry.linkKey !== undefined && entry.type === 'file') this.#linked.set(entry.linkKey, node);
+    return node;
+  }
+
+  #attach(key: string, path: Buffer, node: Node): void {
+    const parentKey = key.slice(0, Math.max(0, key.lastIndexOf('\0')));
+    while (this.#stack.length > 0 && this.#stack.at(-1)!.key !== parentKey) this.#stack.pop();
+    const parent = this.#stack.at(-1)?.node;
+    if (!parent) refuse(path, 'has no parent directory in the tree');
+    const name = path.subarray(parentKey === '' ? 0 : parentKey.length + 1);
+    checkName(path, name);
+    parent.children.push({ name, node });
+    if (node.entry.type === 'directory') parent.nlink++;
+  }
+}
+
+function buildTree(entries: readonly TreeEntry[]): Node[] {
+  const builder = new TreeBuilder();
+  const keyed = entries.map((entry) => ({ key: sortKey(Buffer.from(entry.path)), entry }));
+  keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+  for (const { key, entry } of keyed) builder.add(key, entry);
+  if (builder.nodes.length === 0) throw daxfsError('DAXFS_BAD_TREE', 'The tree is empty; it needs at least a root.');
+  return builder.nodes;
+}
+
+function directoryBytes(node: Node): Buffer {
+  const bytes = Buffer.alloc(node.children.length * STRIDE);
+  node.children.forEach(({ name, node: child }, i) => {
+    const at = i * STRIDE;
+    bytes.writeUInt32LE(child.ino, at + DIRENT.ino);
+    bytes.writeUInt32LE(child.mode, at + DIRENT.mode);
+    bytes.writeUInt16LE(name.length, at + DIRENT.nameLength);
+    name.copy(bytes, at + DIRENT.name);
+  });
+  return bytes;
+}
+
+/** Walks the image from its start: everything placed is written or zero. */
+class Layout {
+  readonly metadata: ImagePlan['metadata'] = [];
+  readonly files: PlannedFile[] = [];
+  readonly zero: ImagePlan['zero'] = [];
+  #end = 0;
+
+  /** Zeroes up to the next multiple of `unit`; the offset there. */
+  align(unit: number): number {
+    const next = roundUp(this.#end, unit);
+    if (!Number.isSafeInteger(next)) throw daxfsError('DAXFS_BAD_TREE', 'The image would be larger than 2^53 bytes.');
+    if (next > this.#end) this.zero.push({ offset: this.#end, length: next - this.#end });
+    this.#end = next;
+    return next;
+  }
+
+  write(bytes: Buffer): void {
+    this.metadata.push({ offset: this.#end, bytes });
+    this.#end += bytes.length;
+  }
+
+  file(node: Node): void {
+    const { origin } = node.entry;
+    this.files.push({ path: node.path.toString(), offset: node.offset, size: node.size, origin: origin! });
+    if ('bytes' in origin!) {
+      if (node.size > 0) this.write(origin.bytes);
+    } else this.#end += node.size;
+  }
+
+  place(node: Node, unit: number): void {
+    const { entry, children } = node;
+    if (entry.type === 'directory' && children.length === 0) return;
+    node.offset = this.align(unit);
+    if (entry.type === 'file') this.file(node);
+    else if (entry.type === 'symlink') this.write(Buffer.concat([entry.target!, Buffer.alloc(1)]));
+    else {
+      node.size = children.length * CONSTANTS.direntSizeUnit.value;
+      this.write(directoryBytes(node));
+    }
+  }
+}
+
+function inodeTable(nodes: readonly Node[]): Buffer {
+  const table = Buffer.alloc(nodes.length * inode.size);
+  for (const { ino, mode, entry, size, offset, nlink } of nodes) {
+    const data_offset = BigInt(offset === 0 ? 0 : offset - BLOCK);
+    const values = { ino, mode, uid: entry.uid, gid: entry.gid, size: BigInt(size), data_offset, nlink };
+    encode(inode, values, table, (ino - 1) * inode.size);
+  }
+  return table;
+}
+
+function superblockBytes(totalSize: number, inodeCount: number): Buffer {
+  return encode(superblock, {
+    magic: CONSTANTS.superblockMagic.value,
+    version: CONSTANTS.superblockVersion.value,
+    block_size: BLOCK,
+    total_size: BigInt(totalSize),
+    base_offset: BigInt(BLOCK),
+    base_size: BigInt(totalSize - BLOCK),
+    inode_count: inodeCount,
+    root_inode: 1,
+    data_offset: BigInt(roundUp(inodeCount * inode.size, BLOCK)),
+  });
+}
+
+/**
+ * Plans the image of a tree. Entries may come in any order; the root and every parent must be among them
+ * (`withParents`). The image is deterministic: the same entries give the same bytes.
+ * @throws DaxfsError DAXFS_BAD_TREE naming the path
+ */
+export function planImage(entries: readonly TreeEntry[], options: PlanOptions = {}): ImagePlan {
+  const nodes = buildTree(entries);
+  const align = options.largeFileAlign ?? BLOCK;
+  const isLarge = (node: Node) => align > BLOCK && node.entry.type === 'file' && node.size >= align;
+  const layout = new Layout();
+  const head = Buffer.alloc(superblock.size);
+  const table = Buffer.alloc(nodes.length * inode.size);
+  layout.write(head);
+  layout.write(table);
+  layout.align(BLOCK);
+  for (const node of nodes) if (!isLarge(node)) layout.place(node, BLOCK);
+  for (const node of nodes) if (isLarge(node)) layout.place(node, align);
+  const totalSize = layout.align(BLOCK);
+  superblockBytes(totalSize, nodes.length).copy(head);
+  inodeTable(nodes).copy(table);
+  const { metadata, files, zero } = layout;
+  return { totalSize, inodeCount: nodes.length, metadata, files, zero };
+}
