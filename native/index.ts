@@ -87,6 +87,8 @@ export interface CopyJob {
 export interface CopyOptions {
   /** Native threads, default 2. */
   threads?: number;
+  /** The target holds only zeroes: holes of sparse sources are skipped and stay holes. */
+  targetIsZero?: boolean;
 }
 
 /** Who a host row belongs to. */
@@ -113,13 +115,17 @@ export type NameResult =
   | { outcome: 'set'; previous: ContentRef | null }
   /** The name points elsewhere than `expected`. */
   | { outcome: 'conflict'; current: ContentRef | null }
-  | { outcome: 'full' };
+  | { outcome: 'full' }
+  /** A live host was in the middle of the same bucket all the time (about a millisecond): try again. */
+  | { outcome: 'busy' };
 
 export interface ChunkStats {
   total: number;
   free: number;
   largestFreeRun: number;
   quarantined: number;
+  /** Neither free nor quarantined. */
+  used: number;
 }
 
 export interface Recovered {
@@ -130,19 +136,23 @@ export interface Recovered {
 
 /**
  * The lock-free protocols of the registry over one writable mapping (docs/FORMAT.md#registry). All calls are bounded
- * and may run concurrently in several processes; those that change rows need an attached host.
+ * and may run concurrently in several processes; those that change rows need an attached host and throw
+ * DAXFS_HOST_LOST when its generation is gone; all throw DAXFS_CLOSED after the mapping was closed.
  */
 export interface Registry {
-  /** Takes the row of this identity (a dead predecessor's first) or a free one; returns it. The caller holds the row's lock. */
+  /** Takes a FREE row, or in any state the row of a predecessor of the same name. The caller holds the row's lock. @throws DAXFS_HOST_BUSY */
   attachHost(row: number, identity: HostIdentity): { generation: number };
   /** Starts the native heartbeat thread of the attached host. */
   startHeartbeat(intervalMs: number): void;
-  /** Marks the row FREE when nothing is claimed; stops the heartbeat. */
+  /** Stops the heartbeat; the row becomes FREE, or LAPSED while claims or pins of it are left. */
   detachHost(): void;
   /** True while the attached generation is still in the row. */
   stillAttached(): boolean;
 
-  /** Claims a row for a source, or finds the row that already has it (CLAIMING, LOADING or READY). @param key 16 bytes */
+  /**
+   * Claims a row for a source, or finds the row that already has it (CLAIMING, LOADING or READY). @param key 16 bytes
+   * The use of the row found may be over when it is looked at: compare generations, then claim again.
+   */
   claimContent(key: Buffer): ClaimResult;
   /** Writes the row's fields (layout `content_row` from `digest` on) and moves LOADING -> READY, our mask bit set when `pin`. */
   publishContent(ref: ContentRef, row: Buffer, pin: boolean): boolean;
@@ -171,7 +181,7 @@ export interface Registry {
   chunkStats(): ChunkStats;
   readChunk(index: number): bigint;
 
-  /** Points a name at a content by one CAS. `expected`: null = must not point anywhere, undefined = whatever. */
+  /** Points a name at a content by one CAS; a target whose content is gone counts as nothing. `expected`: null = must not point anywhere, undefined = whatever. */
   setName(name: string, target: ContentRef | null, expected: ContentRef | null | undefined): NameResult;
   findName(name: string): ContentRef | null;
   listNames(): { name: string; target: ContentRef }[];
@@ -180,8 +190,12 @@ export interface Registry {
   listHosts(): { index: number; row: Buffer }[];
   /** LIVE -> LAPSED for a host proved dead (its lock is free on this kernel). */
   lapseHost(row: number, generation: number): boolean;
-  /** Undoes the claims of dead generations of `row`: abandoned contents, stray chunks, claimed names. Idempotent. */
-  recoverHost(row: number): Recovered;
+  /**
+   * Undoes the claims of dead generations of `row` (also of our own row): contents, chunks, names. Idempotent.
+   * `proven`: the host cannot be running any more (its lock is free on this kernel, or an operator said so); else what
+   * it may still be writing into is quarantined until a later call is proven.
+   */
+  recoverHost(row: number, proven: boolean): Recovered;
   /** Clears the mask bit of a dead host from a content; the caller has proved that its workers are gone. */
   clearHostBit(index: number, row: number): void;
 }

@@ -1,0 +1,501 @@
+// The JavaScript class Registry: checks arguments and turns results into objects; the protocols are in registry.h.
+#include "registry.h"
+
+#include <chrono>
+#include <memory>
+
+#include "addon.h"
+#include "arguments.h"
+#include "heartbeat.h"
+#include "mapping_object.h"
+
+namespace daxserve::binding {
+namespace {
+
+using Core = Registry<RealAtom>;
+using Info = const Napi::CallbackInfo&;
+
+uint64_t NowMs() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+bool ThrowCode(Napi::Env env, const char* code, const char* text) {
+  Napi::Error error = Napi::Error::New(env, text);
+  error.Set("code", Napi::String::New(env, code));
+  error.ThrowAsJavaScriptException();
+  return false;
+}
+
+bool ThrowLost(Napi::Env env) {
+  return ThrowCode(env, "DAXFS_HOST_LOST", "This host's row in the region was taken over; attach again as a new host.");
+}
+
+bool GetRef(Napi::Value value, ContentRef& ref) {
+  if (!value.IsObject()) return ThrowType(value.Env(), "ref must be an object {index, generation}");
+  const auto object = value.As<Napi::Object>();
+  uint64_t index;
+  uint64_t generation;
+  if (!GetNumber(object.Get("index"), "ref.index", layout::kNoContent - 1, index)) return false;
+  const auto max = static_cast<double>(layout::content_word::kGeneration.max());
+  if (!GetNumber(object.Get("generation"), "ref.generation", max, generation)) return false;
+  ref = {static_cast<uint32_t>(index), static_cast<uint32_t>(generation)};
+  return true;
+}
+
+Napi::Object ToObject(Napi::Env env, ContentRef ref) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("index", ref.index);
+  object.Set("generation", ref.generation);
+  return object;
+}
+
+Napi::Value ToValue(Napi::Env env, const std::optional<ContentRef>& ref) {
+  if (!ref) return env.Null();
+  return ToObject(env, *ref);
+}
+
+/// Exactly `size` bytes of a Uint8Array.
+bool GetBuffer(Napi::Value value, const char* name, size_t size, void* out) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    return ThrowType(value.Env(), std::string(name) + " must be a Buffer");
+  const auto bytes = value.As<Napi::Uint8Array>();
+  if (bytes.ByteLength() != size)
+    return ThrowRange(value.Env(), std::string(name) + " must have " + std::to_string(size) + " bytes");
+  std::memcpy(out, bytes.Data(), size);
+  return true;
+}
+
+bool GetModelName(Napi::Value value, std::string& out) {
+  if (!GetString(value, "name", out)) return false;
+  const bool fits = !out.empty() && out.size() <= layout::kModelNameBytesMax;
+  return fits || ThrowRange(value.Env(), "name must have 1 to 194 bytes");
+}
+
+class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
+ public:
+  static void Init(Napi::Env env, Napi::Object exports);
+  explicit RegistryObject(Info info);
+  ~RegistryObject() override { heartbeat_.Stop(); }
+
+ private:
+  Napi::Value AttachHost(Info info);
+  void StartHeartbeat(Info info);
+  void DetachHost(Info info);
+  Napi::Value StillAttached(Info info);
+
+  Napi::Value ClaimContent(Info info);
+  Napi::Value PublishContent(Info info);
+  void AbandonContent(Info info);
+  Napi::Value PinContent(Info info);
+  void UnpinContent(Info info);
+  Napi::Value DrainContent(Info info);
+  Napi::Value FreeContent(Info info);
+  Napi::Value QuarantineContent(Info info);
+  Napi::Value ReadContent(Info info);
+  Napi::Value ListContents(Info info);
+  void SetBytesDone(Info info);
+  void TouchContent(Info info);
+  Napi::Value SetKeep(Info info);
+
+  Napi::Value AllocateRun(Info info);
+  Napi::Value Stats(Info info);
+  Napi::Value ReadChunk(Info info);
+
+  Napi::Value SetName(Info info);
+  Napi::Value FindName(Info info);
+  Napi::Value ListNames(Info info);
+
+  Napi::Value ListHosts(Info info);
+  Napi::Value LapseHost(Info info);
+  Napi::Value RecoverHost(Info info);
+  void ClearHostBit(Info info);
+
+  /// The registry while its mapping is open; null after an error was thrown. Closing the mapping ends the heartbeat.
+  Core* Open(Napi::Env env);
+  /// As Open, and this host attached.
+  Core* OpenAttached(Napi::Env env);
+  /// As OpenAttached, with argument 0 as a content.
+  Core* OpenContent(Info info, ContentRef& ref);
+  bool GetRow(Napi::Value value, uint32_t& row);
+  bool GetIndex(Napi::Value value, uint32_t& index);
+
+  Napi::ObjectReference mapping_;
+  // Keeps the bytes mapped for the heartbeat, whatever JavaScript closes.
+  std::shared_ptr<const void> keep_;
+  std::unique_ptr<Core> core_;
+  Heartbeat heartbeat_;
+};
+
+RegistryObject::RegistryObject(Info info) : Napi::ObjectWrap<RegistryObject>(info) {
+  const auto view = ViewOf(info[0]);
+  uint64_t offset;
+  if (!view) {
+    ThrowType(info.Env(), "mapping must be an open Mapping");
+    return;
+  }
+  if (!GetBytes(info[1], "registryOffset", offset)) return;
+  if (!view->writable) {
+    Check(info.Env(), Status::Errno(EACCES, "registry on a read-only mapping"));
+    return;
+  }
+  const auto geometry = ReadGeometry(view->base, view->size, offset);
+  if (!geometry) {
+    ThrowCode(info.Env(), "DAXFS_CORRUPT", "Neither copy of the registry header is sound.");
+    return;
+  }
+  mapping_ = Napi::Persistent(info[0].As<Napi::Object>());
+  keep_ = view->keep;
+  core_ = std::make_unique<Core>(view->base, *geometry);
+}
+
+Core* RegistryObject::Open(Napi::Env env) {
+  if (core_ && ViewOf(mapping_.Value())) return core_.get();
+  heartbeat_.Stop();
+  core_.reset();
+  keep_.reset();
+  ThrowCode(env, "DAXFS_CLOSED", "The region is closed; open it again.");
+  return nullptr;
+}
+
+Core* RegistryObject::OpenAttached(Napi::Env env) {
+  Core* core = Open(env);
+  if (core == nullptr || core->Attached()) return core;
+  ThrowLost(env);
+  return nullptr;
+}
+
+Core* RegistryObject::OpenContent(Info info, ContentRef& ref) {
+  Core* core = OpenAttached(info.Env());
+  return core != nullptr && GetRef(info[0], ref) ? core : nullptr;
+}
+
+bool RegistryObject::GetRow(Napi::Value value, uint32_t& row) {
+  uint64_t number;
+  if (!GetNumber(value, "row", core_->hosts().count() - 1, number)) return false;
+  row = static_cast<uint32_t>(number);
+  return true;
+}
+
+bool RegistryObject::GetIndex(Napi::Value value, uint32_t& index) {
+  uint64_t number;
+  if (!GetNumber(value, "index", core_->contents().count() - 1, number)) return false;
+  index = static_cast<uint32_t>(number);
+  return true;
+}
+
+// --------------------------------------------------------------------------------------------------------- hosts
+
+bool GetIdentity(Napi::Value value, HostIdentity& out) {
+  if (!value.IsObject()) return ThrowType(value.Env(), "identity must be an object");
+  const auto object = value.As<Napi::Object>();
+  std::string name;
+  uint64_t pid;
+  if (!GetString(object.Get("name"), "identity.name", name)) return false;
+  if (name.empty() || name.size() > sizeof(out.name))
+    return ThrowRange(value.Env(), "identity.name must have 1 to 64 bytes");
+  if (!GetBuffer(object.Get("bootId"), "identity.bootId", sizeof(out.boot_id), out.boot_id)) return false;
+  if (!GetNumber(object.Get("pid"), "identity.pid", UINT32_MAX, pid)) return false;
+  if (!GetWord(object.Get("startTime"), "identity.startTime", out.start_time)) return false;
+  out.pid = static_cast<uint32_t>(pid);
+  out.name_len = static_cast<uint32_t>(name.size());
+  std::memcpy(out.name, name.data(), name.size());
+  return true;
+}
+
+Napi::Value RegistryObject::AttachHost(Info info) {
+  Core* core = Open(info.Env());
+  uint32_t row;
+  HostIdentity identity;
+  if (core == nullptr || !GetRow(info[0], row) || !GetIdentity(info[1], identity)) return info.Env().Undefined();
+  heartbeat_.Stop();
+  if (!core->Attach(row, identity, NowMs())) {
+    ThrowCode(info.Env(), "DAXFS_HOST_BUSY", "The host row belongs to another host id; choose another row.");
+    return info.Env().Undefined();
+  }
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("generation", core->self().generation);
+  return result;
+}
+
+void RegistryObject::StartHeartbeat(Info info) {
+  Core* core = OpenAttached(info.Env());
+  uint64_t interval;
+  if (core == nullptr || !GetNumber(info[0], "intervalMs", 3600000, interval)) return;
+  const HostRef self = core->self();
+  heartbeat_.Start(std::chrono::milliseconds(std::max<uint64_t>(1, interval)),
+                   [core, self] { return core->hosts().Beat(self); });
+}
+
+void RegistryObject::DetachHost(Info info) {
+  heartbeat_.Stop();
+  if (Core* core = Open(info.Env())) core->Detach();
+}
+
+Napi::Value RegistryObject::StillAttached(Info info) {
+  Core* core = Open(info.Env());
+  return Napi::Boolean::New(info.Env(), core != nullptr && core->Attached());
+}
+
+Napi::Value RegistryObject::ListHosts(Info info) {
+  Core* core = Open(info.Env());
+  Napi::Array list = Napi::Array::New(info.Env());
+  if (core == nullptr) return list;
+  uint32_t length = 0;
+  for (uint32_t row = 0; row < core->hosts().count(); row++) {
+    layout::HostRow copy;
+    if (!core->hosts().Copy(row, copy)) continue;
+    Napi::Object entry = Napi::Object::New(info.Env());
+    entry.Set("index", row);
+    entry.Set("row", Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<uint8_t*>(&copy), sizeof(copy)));
+    list.Set(length++, entry);
+  }
+  return list;
+}
+
+Napi::Value RegistryObject::LapseHost(Info info) {
+  Core* core = OpenAttached(info.Env());
+  uint32_t row;
+  uint64_t generation;
+  if (core == nullptr || !GetRow(info[0], row)) return info.Env().Undefined();
+  if (!GetNumber(info[1], "generation", UINT16_MAX, generation)) return info.Env().Undefined();
+  return Napi::Boolean::New(info.Env(), core->hosts().Lapse({row, static_cast<uint32_t>(generation)}));
+}
+
+Napi::Value RegistryObject::RecoverHost(Info info) {
+  Core* core = OpenAttached(info.Env());
+  uint32_t row;
+  if (core == nullptr || !GetRow(info[0], row)) return info.Env().Undefined();
+  const Recovered done = core->Recover(row, info[1].ToBoolean());
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("contents", static_cast<double>(done.contents));
+  result.Set("chunks", static_cast<double>(done.chunks));
+  result.Set("names", static_cast<double>(done.names));
+  return result;
+}
+
+void RegistryObject::ClearHostBit(Info info) {
+  Core* core = OpenAttached(info.Env());
+  uint32_t index;
+  uint32_t row;
+  if (core == nullptr || !GetIndex(info[0], index) || !GetRow(info[1], row)) return;
+  core->contents().ClearBit({index, words::GenerationOfContent(core->contents().Word(index))}, row);
+}
+
+// ------------------------------------------------------------------------------------------------------ contents
+
+Napi::Value RegistryObject::ClaimContent(Info info) {
+  Core* core = OpenAttached(info.Env());
+  SourceKey key;
+  static_assert(sizeof(key) == 16);
+  if (core == nullptr || !GetBuffer(info[0], "key", sizeof(key), &key)) return info.Env().Undefined();
+  const ClaimResult claim = core->Claim(key, NowMs());
+  if (claim.outcome == ClaimOutcome::kLost) {
+    ThrowLost(info.Env());
+    return info.Env().Undefined();
+  }
+  static constexpr const char* kNames[] = {"claimed", "exists", "full"};
+  Napi::Object result = claim.outcome == ClaimOutcome::kFull ? Napi::Object::New(info.Env())
+                                                             : ToObject(info.Env(), claim.ref);
+  result.Set("outcome", kNames[static_cast<size_t>(claim.outcome)]);
+  return result;
+}
+
+Napi::Value RegistryObject::PublishContent(Info info) {
+  ContentRef ref;
+  layout::ContentRow row;
+  Core* core = OpenContent(info, ref);
+  if (core == nullptr || !GetBuffer(info[1], "row", sizeof(row), &row)) return info.Env().Undefined();
+  return Napi::Boolean::New(info.Env(), core->Publish(ref, row, info[2].ToBoolean()));
+}
+
+void RegistryObject::AbandonContent(Info info) {
+  ContentRef ref;
+  if (Core* core = OpenContent(info, ref)) core->Abandon(ref);
+}
+
+Napi::Value RegistryObject::PinContent(Info info) {
+  ContentRef ref;
+  Core* core = OpenContent(info, ref);
+  return Napi::Boolean::New(info.Env(), core != nullptr && core->Pin(ref));
+}
+
+void RegistryObject::UnpinContent(Info info) {
+  ContentRef ref;
+  if (Core* core = OpenContent(info, ref)) core->Unpin(ref);
+}
+
+Napi::Value RegistryObject::DrainContent(Info info) {
+  ContentRef ref;
+  Core* core = OpenContent(info, ref);
+  return Napi::Boolean::New(info.Env(), core != nullptr && core->contents().Drain(ref));
+}
+
+Napi::Value RegistryObject::FreeContent(Info info) {
+  ContentRef ref;
+  Core* core = OpenContent(info, ref);
+  return Napi::Boolean::New(info.Env(), core != nullptr && core->Free(ref));
+}
+
+Napi::Value RegistryObject::QuarantineContent(Info info) {
+  ContentRef ref;
+  Core* core = OpenContent(info, ref);
+  return Napi::Boolean::New(info.Env(), core != nullptr && core->contents().Quarantine(ref));
+}
+
+Napi::Value RegistryObject::ReadContent(Info info) {
+  Core* core = Open(info.Env());
+  uint32_t index;
+  layout::ContentRow copy;
+  if (core == nullptr || !GetIndex(info[0], index)) return info.Env().Undefined();
+  if (!core->contents().Copy(index, copy)) return info.Env().Null();
+  return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<uint8_t*>(&copy), sizeof(copy));
+}
+
+Napi::Value RegistryObject::ListContents(Info info) {
+  Core* core = Open(info.Env());
+  Napi::Array list = Napi::Array::New(info.Env());
+  uint32_t length = 0;
+  for (uint32_t index = 0; core != nullptr && index < core->contents().count(); index++) {
+    if (words::StateOfContent(core->contents().Word(index)) != words::ContentState::kFree) list.Set(length++, index);
+  }
+  return list;
+}
+
+void RegistryObject::SetBytesDone(Info info) {
+  ContentRef ref;
+  uint64_t bytes;
+  Core* core = OpenContent(info, ref);
+  if (core != nullptr && GetBytes(info[1], "bytes", bytes)) core->contents().SetBytesDone(core->self(), ref, bytes);
+}
+
+void RegistryObject::TouchContent(Info info) {
+  Core* core = Open(info.Env());
+  uint32_t index;
+  uint64_t now;
+  if (core != nullptr && GetIndex(info[0], index) && GetBytes(info[1], "nowMs", now)) core->contents().Touch(index, now);
+}
+
+Napi::Value RegistryObject::SetKeep(Info info) {
+  ContentRef ref;
+  Core* core = OpenContent(info, ref);
+  return Napi::Boolean::New(info.Env(), core != nullptr && core->contents().SetKeep(ref, info[1].ToBoolean()));
+}
+
+// -------------------------------------------------------------------------------------------------------- chunks
+
+Napi::Value RegistryObject::AllocateRun(Info info) {
+  Core* core = OpenAttached(info.Env());
+  ContentRef ref;
+  uint64_t count;
+  if (core == nullptr || !GetBytes(info[0], "count", count) || !GetRef(info[1], ref)) return info.Env().Undefined();
+  const auto first = core->AllocateRun(ref, count);
+  return Napi::Number::New(info.Env(), first ? static_cast<double>(*first) : -1);
+}
+
+Napi::Value RegistryObject::Stats(Info info) {
+  Core* core = Open(info.Env());
+  if (core == nullptr) return info.Env().Undefined();
+  const ChunkStats stats = core->chunks().Stats();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("total", static_cast<double>(stats.total));
+  result.Set("free", static_cast<double>(stats.free));
+  result.Set("largestFreeRun", static_cast<double>(stats.largest_free_run));
+  result.Set("quarantined", static_cast<double>(stats.quarantined));
+  result.Set("used", static_cast<double>(stats.used));
+  return result;
+}
+
+Napi::Value RegistryObject::ReadChunk(Info info) {
+  Core* core = Open(info.Env());
+  uint64_t chunk;
+  if (core == nullptr) return info.Env().Undefined();
+  if (!GetNumber(info[0], "index", static_cast<double>(core->chunks().count()) - 1, chunk)) return info.Env().Undefined();
+  return Napi::BigInt::New(info.Env(), core->chunks().Word(chunk));
+}
+
+// --------------------------------------------------------------------------------------------------------- names
+
+Napi::Value RegistryObject::SetName(Info info) {
+  Core* core = OpenAttached(info.Env());
+  std::string name;
+  std::optional<ContentRef> target;
+  NameExpectation expected{info[2].IsUndefined(), {}};
+  if (core == nullptr || !GetModelName(info[0], name)) return info.Env().Undefined();
+  if (!info[1].IsNull() && !GetRef(info[1], target.emplace())) return info.Env().Undefined();
+  if (!expected.any && !info[2].IsNull() && !GetRef(info[2], expected.ref.emplace())) return info.Env().Undefined();
+  const NameResult done = core->SetName(name, target, expected);
+  if (done.outcome == NameOutcome::kLost) {
+    ThrowLost(info.Env());
+    return info.Env().Undefined();
+  }
+  static constexpr const char* kNames[] = {"set", "conflict", "full", "busy"};
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("outcome", kNames[static_cast<size_t>(done.outcome)]);
+  if (done.outcome == NameOutcome::kSet) result.Set("previous", ToValue(info.Env(), done.ref));
+  if (done.outcome == NameOutcome::kConflict) result.Set("current", ToValue(info.Env(), done.ref));
+  return result;
+}
+
+Napi::Value RegistryObject::FindName(Info info) {
+  Core* core = Open(info.Env());
+  std::string name;
+  if (core == nullptr || !GetModelName(info[0], name)) return info.Env().Undefined();
+  return ToValue(info.Env(), core->names().Find(name));
+}
+
+Napi::Value RegistryObject::ListNames(Info info) {
+  Core* core = Open(info.Env());
+  Napi::Array list = Napi::Array::New(info.Env());
+  uint32_t length = 0;
+  for (uint32_t index = 0; core != nullptr && index < core->names().count(); index++) {
+    char name[sizeof(layout::NameRow::name)];
+    uint32_t name_length;
+    ContentRef target;
+    if (!core->names().Entry(index, name, name_length, target)) continue;
+    Napi::Object entry = Napi::Object::New(info.Env());
+    entry.Set("name", Napi::String::New(info.Env(), name, name_length));
+    entry.Set("target", ToObject(info.Env(), target));
+    list.Set(length++, entry);
+  }
+  return list;
+}
+
+void RegistryObject::Init(Napi::Env env, Napi::Object exports) {
+  using Self = RegistryObject;
+  exports.Set("Registry",
+              DefineClass(env, "Registry",
+                          {InstanceMethod<&Self::AttachHost>("attachHost"),
+                           InstanceMethod<&Self::StartHeartbeat>("startHeartbeat"),
+                           InstanceMethod<&Self::DetachHost>("detachHost"),
+                           InstanceMethod<&Self::StillAttached>("stillAttached"),
+                           InstanceMethod<&Self::ClaimContent>("claimContent"),
+                           InstanceMethod<&Self::PublishContent>("publishContent"),
+                           InstanceMethod<&Self::AbandonContent>("abandonContent"),
+                           InstanceMethod<&Self::PinContent>("pinContent"),
+                           InstanceMethod<&Self::UnpinContent>("unpinContent"),
+                           InstanceMethod<&Self::DrainContent>("drainContent"),
+                           InstanceMethod<&Self::FreeContent>("freeContent"),
+                           InstanceMethod<&Self::QuarantineContent>("quarantineContent"),
+                           InstanceMethod<&Self::ReadContent>("readContent"),
+                           InstanceMethod<&Self::ListContents>("listContents"),
+                           InstanceMethod<&Self::SetBytesDone>("setBytesDone"),
+                           InstanceMethod<&Self::TouchContent>("touchContent"),
+                           InstanceMethod<&Self::SetKeep>("setKeep"),
+                           InstanceMethod<&Self::AllocateRun>("allocateRun"),
+                           InstanceMethod<&Self::Stats>("chunkStats"),
+                           InstanceMethod<&Self::ReadChunk>("readChunk"),
+                           InstanceMethod<&Self::SetName>("setName"),
+                           InstanceMethod<&Self::FindName>("findName"),
+                           InstanceMethod<&Self::ListNames>("listNames"),
+                           InstanceMethod<&Self::ListHosts>("listHosts"),
+                           InstanceMethod<&Self::LapseHost>("lapseHost"),
+                           InstanceMethod<&Self::RecoverHost>("recoverHost"),
+                           InstanceMethod<&Self::ClearHostBit>("clearHostBit")}));
+}
+
+}  // namespace
+
+void InitRegistry(Napi::Env env, Napi::Object exports) { RegistryObject::Init(env, exports); }
+
+}  // namespace daxserve::binding
