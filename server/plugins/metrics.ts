@@ -17,7 +17,7 @@ export function installMetrics(app: App, { metrics }: Pick<Deps, 'metrics'>, sco
             description: 'text/plain; version=0.0.4',
             content: { 'text/plain': { schema: Type.String() } },
           } as unknown as ReturnType<typeof Type.String>,
-          ...problems(),
+          ...problems(401, 500),
         },
       },
     },

@@ -81,7 +81,7 @@ export function eventRoutes(app: App, { lifecycle }: Deps): void {
             description: 'text/event-stream; ends when the model has left `loading`',
             content: { 'text/event-stream': { schema: Type.String() } },
           } as unknown as ReturnType<typeof Type.String>,
-          ...problems(404),
+          ...problems(400, 401, 404, 500, 503),
         },
       },
     },

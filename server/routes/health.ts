@@ -32,7 +32,7 @@ export function healthRoutes(app: App, { lifecycle, clock }: Pick<Deps, 'lifecyc
         tags: ['service'],
         operationId: 'ready',
         summary: 'The region is adopted and models can be used',
-        response: { 200: Ready, ...problems() },
+        response: { 200: Ready, ...problems(500, 503) },
       },
     },
     async () => ({ status: 'ready', region: lifecycle.services.region.info().uuid }),

@@ -20,7 +20,7 @@ export function problemRoutes(app: App): void {
         operationId: 'explainProblem',
         summary: 'What an error code means',
         params: Params,
-        response: { 200: ProblemInfo, ...problems(404) },
+        response: { 200: ProblemInfo, ...problems(400, 404) },
       },
     },
     async (request) => {

@@ -14,7 +14,7 @@ export function regionRoutes(app: App, { lifecycle }: Deps): void {
         tags: ['region'],
         operationId: 'getRegion',
         summary: 'Layout, use, free runs, coherence and how strong read-only is',
-        response: { 200: RegionInfo, ...problems() },
+        response: { 200: RegionInfo, ...problems(401, 500, 503) },
       },
     },
     async () => lifecycle.services.region.info(),
@@ -28,7 +28,7 @@ export function regionRoutes(app: App, { lifecycle }: Deps): void {
         operationId: 'listHosts',
         summary: 'Service instances attached to the region',
         querystring: HostsQuery,
-        response: { 200: listOf(HostInfo), ...problems() },
+        response: { 200: listOf(HostInfo), ...problems(400, 401, 500, 503) },
       },
     },
     async (request) =>

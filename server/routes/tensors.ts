@@ -16,7 +16,7 @@ export function tensorRoutes(app: App, { lifecycle }: Deps): void {
         summary: 'Tensors with type, shape, file, offset and length',
         params: ModelParams,
         querystring: TensorsQuery,
-        response: { 200: TensorList, ...problems(404, 409) },
+        response: { 200: TensorList, ...problems(400, 401, 404, 409, 500, 503) },
       },
     },
     async (request) => {

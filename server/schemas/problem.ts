@@ -31,17 +31,13 @@ const PROBLEM_TITLES = {
   500: 'the service failed',
   501: 'not possible here',
   503: 'starting, recovering or stopping; Retry-After says when to ask again',
-  504: 'not ready in time',
   507: 'not enough room; free, largest free run and evictable bytes are in the body',
 } as const;
 export type ProblemStatus = keyof typeof PROBLEM_TITLES;
 
-/** Responses that any call may give, whatever it does: token, Host header, a service that starts or fails. */
-const EVERYWHERE = [400, 401, 403, 500, 503] as const;
-
-/** The problem responses of a call: those of every call, and the given ones. */
+/** The problem responses of a call; any call may be refused for its Host or Origin header. */
 export function problems<const S extends ProblemStatus>(...statuses: S[]) {
-  const all = [...EVERYWHERE, ...statuses].sort((a, b) => a - b);
+  const all = [403, ...statuses].sort((a, b) => a - b) as (S | 403)[];
   const entries = all.map((status) => [
     status,
     {
@@ -49,7 +45,7 @@ export function problems<const S extends ProblemStatus>(...statuses: S[]) {
       content: { 'application/problem+json': { schema: Problem } },
     },
   ]);
-  return Object.fromEntries(entries) as Record<S | (typeof EVERYWHERE)[number], typeof Problem>;
+  return Object.fromEntries(entries) as Record<S | 403, typeof Problem>;
 }
 
 export const ProblemInfo = Type.Object({

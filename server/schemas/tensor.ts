@@ -1,6 +1,7 @@
 /** Tensors of a model: where each one is in its file. */
 import Type, { type Static } from 'typebox';
-import { DTYPES, type DtypeName, type TensorInfo } from '../../loaders/index.ts';
+import { DTYPES, type DtypeName } from '../../loaders/dtype.ts';
+import type { TensorInfo } from '../../loaders/tensor.ts';
 import { type Assert, integer, listOf, pageQuery, type Same, strict, text } from './common.ts';
 
 const Dtype = Type.Unsafe<DtypeName>({
