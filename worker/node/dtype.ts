@@ -49,11 +49,14 @@ export function dtypeBytes(name: string): number | undefined {
   return entry(name)?.bytes;
 }
 
-/** The same bytes as a typed array; null when JavaScript has none for the type, or the bytes are not aligned for it. */
-export function typedArray(name: string, bytes: Uint8Array): TypedArray | null {
+/**
+ * The same bytes as a typed array; null when JavaScript has none for the type, or the bytes are not aligned for it.
+ * @param address where the bytes begin, up to a multiple of the page size
+ */
+export function typedArray(name: string, bytes: Uint8Array, address: number): TypedArray | null {
   const dtype = entry(name);
   const array = dtype?.array ?? (name === 'F16' ? float16Array() : undefined);
-  if (!dtype || !array || bytes.byteOffset % dtype.bytes !== 0) return null;
+  if (!dtype || !array || bytes.byteOffset % dtype.bytes !== 0 || address % dtype.bytes !== 0) return null;
   return new array(bytes.buffer, bytes.byteOffset, bytes.byteLength / dtype.bytes);
 }
 

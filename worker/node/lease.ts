@@ -2,6 +2,7 @@
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { DaxserveError } from './errors.ts';
 import type { JsonObject } from './fields.ts';
 import { covers, type Handle, parseHandle } from './handle.ts';
 import { type Answer, closeAll, exchange, parseEvent } from './protocol.ts';
@@ -18,6 +19,8 @@ export interface LeaseOptions {
 }
 
 const EVENT_CHARACTERS_MAX = 2 ** 20;
+/** The service is back and our content no longer has the name. */
+const GONE_CODES = new Set(['MODEL_MISMATCH', 'MODEL_NOT_FOUND']);
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 10_000;
 
@@ -88,8 +91,9 @@ export class Lease {
       try {
         await sleep(pause * (0.5 + Math.random() / 2), undefined, { signal, ref: false });
         return this.#accept(await exchange(path, request, { timeoutMs, signal }));
-      } catch {
+      } catch (error) {
         // Not back yet, or closed meanwhile; the loop's condition tells.
+        if (error instanceof DaxserveError && GONE_CODES.has(error.code)) this.#take('draining');
       }
     }
   }

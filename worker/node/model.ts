@@ -99,8 +99,9 @@ export class Model extends EventEmitter<Events> {
   tensor(name: string): Tensor {
     const info = this.tensors.get(name);
     if (!info) throw workerError('WORKER_NO_TENSOR', `There is no tensor "${name}" in ${this.name}: see tensors.`);
-    const parts = this.#read(info.file, info.offset, info.length);
-    const { dtype, shape } = info;
+    const { dtype, shape, length } = info;
+    const address = this.#locate(info.file, info.offset, length);
+    const parts = this.#read(address, length);
     return {
       dtype,
       shape,
@@ -110,7 +111,7 @@ export class Model extends EventEmitter<Events> {
       },
       get array() {
         const [part, ...others] = parts;
-        return part && others.length === 0 ? typedArray(dtype, part) : null;
+        return part && others.length === 0 ? typedArray(dtype, part, address) : null;
       },
     };
   }
@@ -122,7 +123,8 @@ export class Model extends EventEmitter<Events> {
 
   /** A whole file of any size, in order, each part at most 4 GiB. */
   fileParts(path: string): Uint8Array[] {
-    return this.#read(path, 0, this.#parts.handle.files.get(path)?.size ?? 0);
+    const size = this.#parts.handle.files.get(path)?.size ?? 0;
+    return this.#read(this.#locate(path, 0, size), size);
   }
 
   /**
@@ -138,12 +140,16 @@ export class Model extends EventEmitter<Events> {
     return this.close();
   }
 
-  #read(path: string, offset: number, length: number): Uint8Array[] {
+  /** Where bytes of a file begin in the region. */
+  #locate(path: string, offset: number, length: number): number {
     if (this.#closed) throw workerError('WORKER_CLOSED', `The model ${this.name} is closed: attach it again.`);
     const file = this.#parts.handle.files.get(path);
     if (!file) throw workerError('WORKER_NO_FILE', `There is no file "${path}" among the attached files: see files.`);
-    if (length === 0) return [new Uint8Array(0)];
-    return this.#parts.windows.parts(locate(file, offset, length), length);
+    return length === 0 ? 0 : locate(file, offset, length);
+  }
+
+  #read(address: number, length: number): Uint8Array[] {
+    return length === 0 ? [new Uint8Array(0)] : this.#parts.windows.parts(address, length);
   }
 }
 

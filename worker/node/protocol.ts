@@ -68,7 +68,7 @@ export async function exchangeWaiting(
       const again = error instanceof DaxserveError && RETRY_CODES.has(error.code);
       if (!again || performance.now() + pause >= deadline) throw error;
     }
-    await sleep(pause, undefined, { signal: options.signal });
+    await sleep(pause, undefined, { signal: options.signal }).catch(() => options.signal?.throwIfAborted());
   }
 }
 

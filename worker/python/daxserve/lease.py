@@ -16,6 +16,8 @@ from .protocol import Answer, close_all, exchange, parse_event
 
 _log = logging.getLogger("daxserve")
 _EVENT_BYTES_MAX = 1 << 20
+# The service is back, and our content no longer has the name.
+_GONE_CODES = {"MODEL_MISMATCH", "MODEL_NOT_FOUND"}
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 10.0
 
@@ -121,9 +123,15 @@ class Lease:
             pending += data
 
     def _take_event(self, line: bytes) -> None:
-        if parse_event(line) == "draining" and not self._draining:
+        if parse_event(line) == "draining":
+            self._drain()
+
+    def _drain(self) -> None:
+        with self._lock:
+            callbacks = [] if self._draining else list(self._callbacks["draining"])
             self._draining = True
-            self._emit("draining")
+        for callback in callbacks:
+            _call(callback)
 
     def _come_back(self) -> bool:
         """Attaches again with growing pauses; false when there is nothing to come back to."""
@@ -134,6 +142,8 @@ class Lease:
                 answer = exchange(self._path, self._request, self._timeout)
             except DaxserveError as error:
                 _log.debug("not attached again yet: %s", error)
+                if error.code in _GONE_CODES:
+                    self._drain()
                 continue
             # The old mapping keeps the old descriptor's lock; the new descriptor is not needed.
             close_all(answer.fds)

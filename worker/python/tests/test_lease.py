@@ -145,6 +145,20 @@ def test_a_service_that_refuses_at_first_is_asked_again(peer):
             again.stop()
 
 
+def test_a_name_that_moved_while_away_counts_as_draining(peer):
+    events = queue.Queue()
+    with daxserve.attach("org/m", peer.path) as m:
+        m.on_draining(lambda: events.put("draining"))
+        peer.stop()
+        again = restart(peer, lambda c: c.refuse("MODEL_MISMATCH"))
+        try:
+            assert events.get(timeout=20) == "draining"
+            assert m.draining and not m.attached
+        finally:
+            m.close()
+            again.stop()
+
+
 def moved(h):
     for file in h["buffers"][0]["files"]:
         for extent in file["extents"]:
