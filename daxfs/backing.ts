@@ -133,8 +133,8 @@ function recognise(fd: number, path: string | null): Backing {
 
 export interface BackingRequest {
   /** A path, or `fd:N` for a descriptor that this process inherited. */
-  path?: string;
-  fd?: number;
+  path?: string | undefined;
+  fd?: number | undefined;
 }
 
 /** `fd:N` as a number; null for a real path. */

@@ -1,5 +1,5 @@
 /** The bytes that make a piece of memory a region: superblock, locators, header copies, an empty front. */
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { Mapping } from '../native/index.ts';
 import { type Decoded, decode, encode, offsetOf } from './codec.ts';
 import { layoutFingerprint } from './emit.ts';
@@ -56,7 +56,7 @@ export function newHeader(
   choice: Pick<RegionHeader, 'kernelMountable' | 'coherence' | 'heartbeatIntervalMs' | 'heartbeatLimitMs'>,
 ): RegionHeader {
   const formatVersion = registryFormatVersion.value;
-  return { ...choice, uuid: textOfUuid(randomBytes(16)), formatVersion, createdAtMs: Date.now(), geometry };
+  return { ...choice, uuid: randomUUID(), formatVersion, createdAtMs: Date.now(), geometry };
 }
 
 /** @param block the first 4096 bytes */

@@ -5,10 +5,6 @@
 
 namespace daxserve::binding {
 
-// Weak until copy.cc and registry.cc are there.
-[[gnu::weak]] void InitCopy(Napi::Env env, Napi::Object exports);
-[[gnu::weak]] void InitRegistry(Napi::Env env, Napi::Object exports);
-
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   // What this binary was built with: a region of another layout is refused, and so is a stale build.
   exports.Set("fingerprint", Napi::BigInt::New(env, layout::kFingerprint));
@@ -16,8 +12,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitMapping(env, exports);
   InitFence(env, exports);
   InitSocket(env, exports);
-  if (InitCopy) InitCopy(env, exports);
-  if (InitRegistry) InitRegistry(env, exports);
+  InitCopy(env, exports);
+  InitRegistry(env, exports);
   return exports;
 }
 

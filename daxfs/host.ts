@@ -1,0 +1,137 @@
+/**
+ * Taking a row among the hosts of a region. On one kernel the lock on the row's first byte decides at once who is alive;
+ * across kernels only the heartbeat speaks.
+ */
+import type { HostIdentity } from '../native/index.ts';
+import { daxfsError } from './errors.ts';
+import type { RangeLock } from './fence.ts';
+import { bootId } from './host-identity.ts';
+import { HOST_STATE } from './layout.ts';
+import type { Region } from './region.ts';
+import { findBeating, type HostRow, hostRowOffset, readHostRows } from './region-hosts.ts';
+
+/** A row of ours; released by `release`, by the death of this process, by nothing else. */
+export interface HostLock extends RangeLock {
+  /** Row of the registry. */
+  index: number;
+}
+
+/** A host as the registry lists it: what is needed to ask the kernel about it. */
+export interface HostOnKernel {
+  index: number;
+  /** 16 bytes, or 32 hex digits, with or without hyphens. */
+  bootId: Buffer | string;
+}
+
+const hexOf = (id: Buffer | string) =>
+  typeof id === 'string' ? id.replaceAll('-', '').toLowerCase() : id.toString('hex');
+
+/** True when the row's lock is held: its process lives on this kernel (in whatever PID namespace). */
+export function isRowLocked(region: Region, index: number): boolean {
+  return region.fence.isHeld(hostRowOffset(region.header, index), 1);
+}
+
+/** True when the host ran on this kernel and is gone. False says nothing: it may live, or live elsewhere. */
+export function isHostDead(region: Region, host: HostOnKernel): boolean {
+  return hexOf(host.bootId) === bootId().toString('hex') && !isRowLocked(region, host.index);
+}
+
+function lockRow(region: Region, index: number): HostLock | null {
+  const lock = region.fence.tryWriteLock(hostRowOffset(region.header, index), 1);
+  return lock && { ...lock, index };
+}
+
+function busy(row: HostRow, where: string): Error {
+  return daxfsError(
+    'DAXFS_HOST_BUSY',
+    `Host id ${JSON.stringify(row.name)} is already serving this region: process ${row.pid} on ${where}; stop it, or give this service another name with --host-id.`,
+    { extra: { pid: row.pid } },
+  );
+}
+
+/** Rows that carry our name. Same kernel: the lock decides. Another one: it is us before a reboot, unless it still beats. */
+async function takeOwnRow(region: Region, rows: HostRow[], own: string): Promise<HostLock | null> {
+  const here = rows.find((row) => row.bootId === own);
+  if (here) {
+    const lock = lockRow(region, here.index);
+    if (!lock) throw busy(here, 'this machine');
+    return lock;
+  }
+  const beating = await findBeating(
+    region.mapping,
+    region.header,
+    rows.filter((row) => row.state === HOST_STATE.LIVE),
+  );
+  if (beating) throw busy(beating, 'another kernel');
+  return rows[0] ? lockRow(region, rows[0].index) : null;
+}
+
+/** The first row that is free in the registry and on this kernel. */
+function takeFreeRow(region: Region, rows: HostRow[]): HostLock | null {
+  for (const row of rows) {
+    if (row.state !== HOST_STATE.FREE) continue;
+    const lock = lockRow(region, row.index);
+    if (lock) return lock;
+  }
+  return null;
+}
+
+/** A host of this kernel that died: its row serves again once its claims are undone, which attaching does. */
+function takeDeadRow(region: Region, rows: HostRow[], own: string): HostLock | null {
+  for (const row of rows) {
+    const lock = row.bootId === own ? lockRow(region, row.index) : null;
+    if (lock) return lock;
+  }
+  return null;
+}
+
+/** Attaching processes of one kernel go one after the other, so that no two of them pick rows for one name. */
+async function lockAttaching(region: Region): Promise<RangeLock> {
+  const { registryOffset, stateOffset } = region.header.geometry;
+  for (;;) {
+    const lock = region.fence.tryWriteLock(registryOffset + stateOffset, 1);
+    if (lock) return lock;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/**
+ * Takes a row for this identity: its predecessor's on this kernel at once, else a free one. `attach` is called while other
+ * attaching processes of this kernel wait: it writes the identity into the row (Registry.attachHost).
+ * @throws DaxfsError DAXFS_HOST_BUSY naming the process, DAXFS_HOSTS_FULL
+ */
+export async function takeHostRow(
+  region: Region,
+  identity: HostIdentity,
+  attach: (index: number) => void = () => undefined,
+): Promise<HostLock> {
+  const own = identity.bootId.toString('hex');
+  const attaching = await lockAttaching(region);
+  try {
+    const lock = await chooseRow(region, identity, own);
+    return attachOrRelease(lock, attach);
+  } finally {
+    attaching.release();
+  }
+}
+
+async function chooseRow(region: Region, { name }: HostIdentity, own: string): Promise<HostLock> {
+  const rows = readHostRows(region.mapping, region.header);
+  const named = rows.filter((row) => row.state !== HOST_STATE.FREE && row.name === name);
+  const lock = (await takeOwnRow(region, named, own)) ?? takeFreeRow(region, rows) ?? takeDeadRow(region, rows, own);
+  if (lock) return lock;
+  throw daxfsError(
+    'DAXFS_HOSTS_FULL',
+    `All ${rows.length} host rows of the region are taken; remove one that is gone with "daxserve hosts fence NAME --yes".`,
+  );
+}
+
+function attachOrRelease(lock: HostLock, attach: (index: number) => void): HostLock {
+  try {
+    attach(lock.index);
+    return lock;
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
