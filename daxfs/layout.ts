@@ -253,6 +253,10 @@ export const CONTENT_STATE = {
 } as const;
 export const NAME_STATE = { FREE: 0, CLAIMED: 1, USED: 2 } as const;
 export const CHUNK_STATE = { FREE: 0, CLAIMED: 1, USED: 2, PENDING: 3, VALID: 4, QUARANTINED: 5 } as const;
+/** CLAIMED: being written; READY: the operation runs, its arguments say how to finish it. */
+export const INTENT_STATE = { FREE: 0, CLAIMED: 1, READY: 2 } as const;
+/** Multi-step operations of the front; what their arguments mean: docs/OVERLAY.md. */
+export const INTENT_KIND = { NONE: 0, CREATE: 1, UNLINK: 2, RENAME: 3, REMOVE_DIR: 4 } as const;
 /** A `host` bit field with this value means nobody. */
 export const NO_HOST = 15;
 /** A name word with this content index points to nothing. */
@@ -303,6 +307,18 @@ export const chunkWord: WordSpec = {
     bit('mask', 24, 15, 'VALID: hosts that pin the block'),
     bit('host', 39, 4, 'CLAIMED, PENDING: the host; else 15'),
     bit('host_generation', 43, 16, 'CLAIMED, PENDING: its generation'),
+  ],
+};
+
+export const intentWord: WordSpec = {
+  name: 'intent_word',
+  doc: 'State of an intent row. FREE -> CLAIMED(host) -> READY(host, kind) -> FREE; READY(dead host) -> READY(survivor), who finishes it.',
+  bits: [
+    bit('state', 0, 3, 'INTENT_STATE'),
+    bit('kind', 3, 5, 'INTENT_KIND'),
+    bit('host', 8, 4, 'who runs the operation'),
+    bit('host_generation', 12, 16, 'its generation'),
+    bit('sequence', 28, 36, 'grows each time the row is claimed'),
   ],
 };
 
@@ -450,5 +466,12 @@ export const STRUCTS: readonly StructSpec[] = [
   intentRow,
 ];
 
-export const WORDS: readonly WordSpec[] = [hostWord, contentWord, nameWord, chunkWord];
-export const STATES = { host: HOST_STATE, content: CONTENT_STATE, name: NAME_STATE, chunk: CHUNK_STATE } as const;
+export const WORDS: readonly WordSpec[] = [hostWord, contentWord, nameWord, chunkWord, intentWord];
+export const STATES = {
+  host: HOST_STATE,
+  content: CONTENT_STATE,
+  name: NAME_STATE,
+  chunk: CHUNK_STATE,
+  intent: INTENT_STATE,
+  intentKind: INTENT_KIND,
+} as const;

@@ -86,8 +86,8 @@ class KernelTable {
 
 /// The table of a private front: removed keys leave their bucket to any other key.
 ///
-/// `bound` (a word in the overlay header that v8 leaves free) is the longest displacement ever used plus one: raised
-/// before a bucket further away is claimed, it ends every search, so removed buckets never make one unbounded.
+/// `bound` (probe_bound in the overlay header) is the longest distance from home ever used: raised before a bucket
+/// further away is claimed, it ends every search, so removed buckets never make one unbounded.
 template <typename A>
 class PrivateTable {
  public:
@@ -142,7 +142,7 @@ class PrivateTable {
         continue;
       }
       if (!scan.vacancy) return InsertResult::kFull;
-      RaiseBound(scan.displacement + 1);
+      RaiseBound(scan.displacement);
       Pair mine = scan.vacant;
       if (!Change(scan.vacant_at, mine, StateKey(key), private_value::kTentative, offset)) continue;
       const Scan rivals = Look(key, scan.vacant_at);
@@ -198,7 +198,7 @@ class PrivateTable {
   uint64_t Bound() const {
     // seq_cst: an inserter's own claim comes before it in the one order that the proof above needs.
     const uint64_t bound = A::Load(bound_, std::memory_order_seq_cst);
-    return bound < view_.count ? bound : view_.count;
+    return bound < view_.count ? bound + 1 : view_.count;
   }
 
   void RaiseBound(uint64_t to) {

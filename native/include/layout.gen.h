@@ -37,7 +37,7 @@ inline constexpr uint32_t kModelNameBytesMax = 0xc2;  // longest name[:tag] in b
 inline constexpr uint32_t kRegistryFormatVersion = 0x1;  // version of everything marked ours
 inline constexpr uint64_t kLocatorMagic = 0x3145565253584144;
 inline constexpr uint64_t kRegistryMagic = 0x3153474552584144;
-inline constexpr uint64_t kFingerprint = 0xfefc4a0f7c93be0b;
+inline constexpr uint64_t kFingerprint = 0xb272a77ab15f81ac;
 inline constexpr uint64_t kNoHost = 15;
 inline constexpr uint64_t kNoContent = 0xfffff;
 
@@ -72,6 +72,20 @@ enum class ChunkState : uint64_t {
   kPending = 3,  // stored: do not change
   kValid = 4,  // stored: do not change
   kQuarantined = 5,  // stored: do not change
+};
+
+enum class IntentState : uint64_t {
+  kFree = 0,  // stored: do not change
+  kClaimed = 1,  // stored: do not change
+  kReady = 2,  // stored: do not change
+};
+
+enum class IntentKindState : uint64_t {
+  kNone = 0,  // stored: do not change
+  kCreate = 1,  // stored: do not change
+  kUnlink = 2,  // stored: do not change
+  kRename = 3,  // stored: do not change
+  kRemoveDir = 4,  // stored: do not change
 };
 
 /// State of a host row. FREE -> LIVE -> FREE; LIVE -> LAPSED -> RECOVERING(by) -> FREE; LAPSED -> LIVE with a new generation.
@@ -109,6 +123,15 @@ inline constexpr Bits kMask{24, 15};  // VALID: hosts that pin the block
 inline constexpr Bits kHost{39, 4};  // CLAIMED, PENDING: the host; else 15
 inline constexpr Bits kHostGeneration{43, 16};  // CLAIMED, PENDING: its generation
 }  // namespace chunk_word
+
+/// State of an intent row. FREE -> CLAIMED(host) -> READY(host, kind) -> FREE; READY(dead host) -> READY(survivor), who finishes it.
+namespace intent_word {
+inline constexpr Bits kState{0, 3};  // INTENT_STATE
+inline constexpr Bits kKind{3, 5};  // INTENT_KIND
+inline constexpr Bits kHost{8, 4};  // who runs the operation
+inline constexpr Bits kHostGeneration{12, 16};  // its generation
+inline constexpr Bits kSequence{28, 36};  // grows each time the row is claimed
+}  // namespace intent_word
 
 /// First block of the region and of every image.
 struct Superblock {
