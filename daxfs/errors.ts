@@ -47,6 +47,7 @@ export const DAXFS_ERRORS = {
   DAXFS_BAD_BACKING: { kind: 'invalid', title: 'This backing cannot hold a region' },
   DAXFS_CORRUPT: { kind: 'corrupt', title: 'The region holds bytes that break a rule' },
   DAXFS_HOST_BUSY: { kind: 'conflict', title: 'This host id is already serving the region' },
+  DAXFS_HOST_LOST: { kind: 'stale', title: 'This host was taken for dead' },
   DAXFS_HOSTS_FULL: { kind: 'exhausted', title: 'All host rows are taken' },
   DAXFS_IN_USE: { kind: 'conflict', title: 'The region is in use' },
   DAXFS_BAD_TREE: { kind: 'invalid', title: 'The file tree cannot become an image' },

@@ -140,7 +140,7 @@ export interface Recovered {
  * DAXFS_HOST_LOST when its generation is gone; all throw DAXFS_CLOSED after the mapping was closed.
  */
 export interface Registry {
-  /** Takes a FREE row, or in any state the row of a predecessor of the same name. The caller holds the row's lock. @throws DAXFS_HOST_BUSY */
+  /** Takes a FREE row, or in any state the row of a predecessor of the same name or of a host of this kernel. The caller holds the row's lock. @throws DAXFS_HOST_BUSY */
   attachHost(row: number, identity: HostIdentity): { generation: number };
   /** Starts the native heartbeat thread of the attached host. */
   startHeartbeat(intervalMs: number): void;
@@ -170,6 +170,8 @@ export interface Registry {
   quarantineContent(ref: ContentRef): boolean;
   /** A copy of the row, read consistently; null when FREE. */
   readContent(index: number): Buffer | null;
+  /** What the `checksum` of a copied row has to be. */
+  checksumContent(row: Buffer): bigint;
   /** Indexes of all rows that are not FREE. */
   listContents(): number[];
   setBytesDone(ref: ContentRef, bytes: number): void;

@@ -93,6 +93,7 @@ class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
   Napi::Value FreeContent(Info info);
   Napi::Value QuarantineContent(Info info);
   Napi::Value ReadContent(Info info);
+  Napi::Value ChecksumContent(Info info);
   Napi::Value ListContents(Info info);
   void SetBytesDone(Info info);
   void TouchContent(Info info);
@@ -352,6 +353,12 @@ Napi::Value RegistryObject::ReadContent(Info info) {
   return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<uint8_t*>(&copy), sizeof(copy));
 }
 
+Napi::Value RegistryObject::ChecksumContent(Info info) {
+  layout::ContentRow row;
+  if (!GetBuffer(info[0], "row", sizeof(row), &row)) return info.Env().Undefined();
+  return Napi::BigInt::New(info.Env(), ContentChecksum(row));
+}
+
 Napi::Value RegistryObject::ListContents(Info info) {
   Core* core = Open(info.Env());
   Napi::Array list = Napi::Array::New(info.Env());
@@ -478,6 +485,7 @@ void RegistryObject::Init(Napi::Env env, Napi::Object exports) {
                            InstanceMethod<&Self::FreeContent>("freeContent"),
                            InstanceMethod<&Self::QuarantineContent>("quarantineContent"),
                            InstanceMethod<&Self::ReadContent>("readContent"),
+                           InstanceMethod<&Self::ChecksumContent>("checksumContent"),
                            InstanceMethod<&Self::ListContents>("listContents"),
                            InstanceMethod<&Self::SetBytesDone>("setBytesDone"),
                            InstanceMethod<&Self::TouchContent>("touchContent"),

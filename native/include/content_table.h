@@ -179,6 +179,7 @@ class ContentTable {
   void Touch(uint32_t index, uint64_t now_ms) {
     A::Store(&Row(index)->last_access_ms, now_ms, std::memory_order_relaxed);
   }
+  uint32_t Flags(uint32_t index) const { return A::Load(&Row(index)->flags, std::memory_order_relaxed); }
   bool SetKeep(ContentRef ref, bool keep) {
     if (!Exists(ref)) return false;
     uint32_t* flags = &Row(ref.index)->flags;

@@ -50,12 +50,13 @@ class HostTable {
            (words::GenerationOfHost(word) & mask) == (host.generation & mask);
   }
 
-  /// Takes a FREE row, or the row of a predecessor of the same name in any state. Nothing when the row is another's.
-  /// The caller holds the row's lock: no live instance of this identity on this kernel.
+  /// Takes a FREE row, or in any state the row of a predecessor of the same name or of a host of the same kernel.
+  /// Nothing when the row is another's. The caller holds the row's lock, so a host of this kernel in it is dead, and has
+  /// seen that no host of this name beats on another.
   std::optional<HostRef> Attach(uint32_t row, const HostIdentity& identity, uint64_t now_ms) {
     uint64_t word = Word(row);
     for (int tries = 0; tries < kTriesMax; tries++) {
-      if (words::StateOfHost(word) != words::HostState::kFree && !SameName(row, identity)) return std::nullopt;
+      if (words::StateOfHost(word) != words::HostState::kFree && !MayTake(row, identity)) return std::nullopt;
       const uint32_t before = words::GenerationOfHost(word);
       const HostRef self{row, (before + 1) & kGenerationMax};
       const uint64_t taken = words::Host(words::HostState::kRecovering, before, self);
@@ -143,9 +144,10 @@ class HostTable {
     return A::Cas(&Row(row)->word, word, next, std::memory_order_acq_rel);
   }
 
-  bool SameName(uint32_t row, const HostIdentity& identity) const {
+  bool MayTake(uint32_t row, const HostIdentity& identity) const {
     layout::HostRow copy;
     A::CopyOut(&copy, Row(row), sizeof(copy));
+    if (std::memcmp(copy.boot_id, identity.boot_id, sizeof(copy.boot_id)) == 0) return true;
     return copy.name_len == identity.name_len && std::memcmp(copy.name, identity.name, sizeof(copy.name)) == 0;
   }
 

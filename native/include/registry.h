@@ -84,6 +84,7 @@ class Registry {
       if (!chunks_.Promote(self_, image.first_chunk, image.chunk_count, ref)) return false;
     }
     chunks_.ReleaseClaims(self_, ref.index);
+    body.flags |= contents_.Flags(ref.index);
     return contents_.Publish(self_, ref, body, ContentChecksum(body), pin);
   }
 
