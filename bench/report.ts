@@ -26,7 +26,9 @@ export function summarize(samples: readonly number[]): Summary {
 /** Prints one side of a benchmark. @param unit of the samples */
 export function row(what: string, samples: readonly number[], unit: string): Summary {
   const s = summarize(samples);
-  console.log(`${what.padEnd(52)} n ${String(s.n).padStart(5)}   median ${s.median.toFixed(3)} ${unit}   p99 ${s.p99.toFixed(3)} ${unit}`);
+  console.log(
+    `${what.padEnd(52)} n ${String(s.n).padStart(5)}   median ${s.median.toFixed(3)} ${unit}   p99 ${s.p99.toFixed(3)} ${unit}`,
+  );
   return s;
 }
 

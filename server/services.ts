@@ -19,7 +19,7 @@ export interface LoadRequest {
 }
 
 export interface Progress {
-  phase: 'resolving' | 'scanning' | 'allocating' | 'copying' | 'publishing' | 'done';
+  phase: 'resolving' | 'scanning' | 'allocating' | 'copying' | 'verifying' | 'publishing' | 'done';
   bytesDone: number;
   bytesTotal: number;
   bytesPerSecond: number;
@@ -58,6 +58,15 @@ export interface Model {
   error?: { code: string; detail: string };
 }
 
+/** What the store tells whoever counts (metrics, log). Seconds and bytes. */
+export type StoreEvent =
+  | { type: 'phase'; phase: string; seconds: number }
+  | { type: 'loaded'; scheme: string; bytes: number }
+  | { type: 'load-failed'; reason: string }
+  | { type: 'evicted'; bytes: number }
+  | { type: 'recovered'; kind: 'content' | 'chunk' | 'name' | 'host-bit'; count: number }
+  | { type: 'lease-expired' };
+
 export type LoadOutcome = 'hit' | 'joined' | 'miss';
 
 /** The models of the region. Names are given and taken as `name[:tag]`; the tag defaults to `latest`. */
@@ -79,6 +88,7 @@ export interface ModelStore {
   ): Promise<{ outcome: 'freed' | 'draining' | 'cancelling'; model: Model }>;
   /** Calls back with the model at every change (at most 10 per second while loading) until unsubscribed. */
   watch(name: string, listener: (model: Model) => void): () => void;
+  onEvent(listener: (event: StoreEvent) => void): () => void;
 }
 
 export interface HandleRequest {

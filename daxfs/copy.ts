@@ -1,0 +1,49 @@
+/** Copies files into a mapping with their digests, as one cancellable operation with progress. */
+import { type Mapping, native } from '../native/index.ts';
+
+/** A file and where its byte 0 goes, in bytes from the start of the mapping. */
+export interface FileCopy {
+  name: string;
+  path: string | Buffer;
+  size: number;
+  mtimeNs: bigint;
+  ino: bigint;
+  offset: number;
+}
+
+export interface CopyProgress {
+  signal: AbortSignal;
+  /** Bytes done so far, every 100 ms and once at the end. */
+  onBytes(done: number): void;
+}
+
+const progressIntervalMs = 100;
+
+/**
+ * @returns XXH3-128 (32 hex digits) of each file by its name
+ * @throws AbortError when cancelled; ESTALE, ENOENT, EIO... with `path` naming the file
+ */
+export async function copyIntoRegion(
+  mapping: Mapping,
+  files: readonly FileCopy[],
+  { signal, onBytes }: CopyProgress,
+): Promise<Map<string, string>> {
+  signal.throwIfAborted();
+  const items = files.map(({ path, size, mtimeNs, ino, offset }) => ({ path, size, mtimeNs, ino, offset }));
+  const job = native.startCopy(mapping, items, {});
+  const timer = setInterval(() => onBytes(job.progress()), progressIntervalMs);
+  const cancel = () => job.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  try {
+    const { digests } = await job.done;
+    onBytes(job.progress());
+    return new Map(files.map(({ name }, i) => [name, digests[i]!.toString('hex')]));
+  } catch (error) {
+    signal.throwIfAborted();
+    const { index } = error as { index?: number };
+    throw index === undefined ? error : Object.assign(error as Error, { path: files[index]?.name });
+  } finally {
+    clearInterval(timer);
+    signal.removeEventListener('abort', cancel);
+  }
+}

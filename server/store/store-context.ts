@@ -1,0 +1,26 @@
+/** What the parts of the store share. */
+import type { Region, Registry } from '../../daxfs/index.ts';
+import type { SourcePolicy } from '../../loaders/index.ts';
+import type { StoreEvent } from '../services.ts';
+import type { ContentViews } from './content-views.ts';
+import type { Holds } from './holds.ts';
+
+/** The part of a pino logger that the store uses. */
+export interface StoreLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface StoreContext {
+  readonly region: Region;
+  readonly registry: Registry;
+  readonly holds: Holds;
+  readonly views: ContentViews;
+  readonly sources: SourcePolicy;
+  /** May least recently used contents make room? */
+  readonly evict: boolean;
+  readonly log: StoreLog;
+  now(): number;
+  emit(event: StoreEvent): void;
+}
