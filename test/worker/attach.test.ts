@@ -1,5 +1,5 @@
 /** Goal: what a Node worker sees of an attached model. Method: a real peer with shared memory; every byte is compared. */
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { attach, attachHandle, defaultSocketPath } from '../../worker/node/index.ts';
 import { CHUNK, DIGEST, MANIFEST, Peer, until } from '../support/worker-peer.ts';
@@ -17,6 +17,23 @@ it('every tensor has the bytes of the source', async () => {
     const tensor = m.tensor(name);
     expect(Buffer.compare(tensor.bytes, peer.region.expected(name)), name).toBe(0);
     expect([tensor.dtype, tensor.shape, tensor.parts.length]).toEqual([info.dtype, info.shape, 1]);
+  }
+});
+
+it.each([4096, CHUNK, 16 * CHUNK])('maps at multiples of %i', async (mapAlignment) => {
+  peer.script = (c) => c.grant((h) => Reflect.set(h.region, 'mapAlignment', mapAlignment));
+  await using m = await attach('org/m', { socket: peer.path });
+  for (const name of m.tensors.keys()) {
+    expect(Buffer.compare(m.tensor(name).bytes, peer.region.expected(name)), name).toBe(0);
+  }
+  const mine = readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('daxserve-test-peer'));
+  expect(mine.length).toBeGreaterThan(0);
+  for (const line of mine) {
+    const [range = '', mode, offset = ''] = line.split(/\s+/);
+    const [start = 0, end = 0] = range.split('-').map((text) => Number.parseInt(text, 16));
+    expect([mode, Number.parseInt(offset, 16) % mapAlignment, (end - start) % mapAlignment]).toEqual(['r--s', 0, 0]);
   }
 });
 

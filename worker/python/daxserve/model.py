@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
+    _Arrays = Mapping[str, "numpy.ndarray[Any, Any]"]
+else:
+    _Arrays = Mapping
 
-class Model(Mapping):  # type: ignore[type-arg]
+
+class Model(_Arrays):
     """A lease on one model and its mapping; made by :func:`daxserve.attach`.
 
     A mapping from tensor name to NumPy array. Views are read-only and stay valid after :meth:`close`, after the

@@ -26,6 +26,24 @@ def test_every_tensor_has_the_bytes_of_the_source(peer):
             assert info.nbytes == info.length == len(expected)
 
 
+@pytest.mark.parametrize("alignment", [4096, CHUNK, 16 * CHUNK])
+def test_mappings_begin_and_end_at_the_regions_alignment(peer, alignment):
+    def script(c):
+        c.grant(lambda h: h["region"].update(mapAlignment=alignment))
+        c.wait_closed()
+
+    peer.script = script
+    with daxserve.attach("org/m", peer.path) as m:
+        for name in m:
+            assert bytes(m.buffer(name)) == peer.region.expected(name)
+        with open("/proc/self/maps", encoding="utf8") as maps:
+            mine = [line.split() for line in maps if "daxserve-test-region" in line]
+        assert {line[1] for line in mine} == {"r--s"}
+        for line in mine:
+            start, end = (int(part, 16) for part in line[0].split("-"))
+            assert int(line[2], 16) % alignment == 0 and (end - start) % alignment == 0
+
+
 def test_arrays_have_type_and_shape(peer):
     with daxserve.attach("org/m", peer.path) as m:
         assert (m["f32"].dtype, m["f32"].shape) == (numpy.float32, (2, 3))
