@@ -1,0 +1,179 @@
+/** Goal: a model is loaded once, named once, and its bytes come back when nobody uses them. Method: a real region, real files. */
+import { readFileSync, truncateSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { contentFiles } from '../../daxfs/index.ts';
+import type { ModelStore } from '../../server/services.ts';
+import { TestStore } from '../support/store.ts';
+
+let t: TestStore;
+beforeEach(async () => {
+  t = await TestStore.open();
+});
+afterEach(() => t.dispose());
+
+async function loaded(store: ModelStore, source: string, name: string) {
+  const { outcome } = await store.load({ source, name });
+  return { outcome, model: await store.settled(name) };
+}
+
+describe('load', () => {
+  it('puts the file into the region byte for byte', async () => {
+    const source = t.model('a', 8);
+    const { outcome, model } = await loaded(t.store, source, 'a');
+    expect(outcome).toBe('miss');
+    expect(model).toMatchObject({ state: 'ready', tensorCount: 4, format: 'safetensors' });
+    const content = t.opened.registry.contents()[0]!;
+    const place = contentFiles(t.region, content).get('a.safetensors')!;
+    const there = t.region.mapping.read(place.offset, place.size);
+    expect(there.equals(readFileSync(source))).toBe(true);
+    expect(place.offset % (2 * 2 ** 20)).toBe(0);
+  });
+
+  it('answers hit the second time, whatever the name', async () => {
+    const source = t.model('a', 2);
+    await loaded(t.store, source, 'a');
+    const free = t.freeChunks();
+    expect((await t.store.load({ source, name: 'a' })).outcome).toBe('hit');
+    expect((await t.store.load({ source, name: 'b' })).outcome).toBe('hit');
+    expect(t.freeChunks()).toBe(free);
+    expect(t.store.list().map((model) => model.name)).toEqual(['a', 'b']);
+  });
+
+  it('joins a load in progress, under the same and under another name', async () => {
+    const source = t.model('a', 8);
+    const first = t.store.load({ source, name: 'a' });
+    const second = t.store.load({ source, name: 'a' });
+    const third = t.store.load({ source, name: 'c' });
+    expect([(await first).outcome, (await second).outcome, (await third).outcome]).toEqual([
+      'miss',
+      'joined',
+      'joined',
+    ]);
+    expect((await t.store.settled('c')).digest).toBe((await t.store.settled('a')).digest);
+    expect(t.opened.registry.contents()).toHaveLength(1);
+  });
+
+  it('keeps one copy of the same bytes from two sources', async () => {
+    await loaded(t.store, t.model('a', 4, 5), 'a');
+    const free = t.freeChunks();
+    const copy = t.model('copy', 4, 5);
+    // The path in the content is part of the identity of its bytes, so the copy lies in a directory of its own.
+    const { mkdirSync, renameSync } = await import('node:fs');
+    mkdirSync(`${t.dir}/other`);
+    renameSync(copy, `${t.dir}/other/a.safetensors`);
+    const { model } = await loaded(t.store, `${t.dir}/other/a.safetensors`, 'twin');
+    expect(model.state).toBe('ready');
+    expect(t.freeChunks()).toBe(free);
+    expect((await t.store.load({ source: `${t.dir}/other/a.safetensors`, name: 'twin' })).outcome).toBe('hit');
+  });
+
+  it('refuses other content under a name in use', async () => {
+    await loaded(t.store, t.model('a', 2, 1), 'a');
+    const other = t.model('b', 2, 2);
+    await expect(t.store.load({ source: other, name: 'a' })).rejects.toMatchObject({ code: 'MODEL_NAME_TAKEN' });
+  });
+
+  it('leaves nothing behind when it fails, and can be repeated', async () => {
+    const source = t.model('a', 4);
+    const whole = readFileSync(source);
+    truncateSync(source, 1000);
+    const free = t.freeChunks();
+    const { model } = await loaded(t.store, source, 'a');
+    expect(model.state).toBe('failed');
+    expect(model.error?.code).toMatch(/^SAFETENSORS_/);
+    expect(t.freeChunks()).toBe(free);
+    const { writeFileSync } = await import('node:fs');
+    writeFileSync(source, whole);
+    expect((await loaded(t.store, source, 'a')).model.state).toBe('ready');
+  });
+
+  it('says what is missing when the region is full', async () => {
+    const { model } = await loaded(t.store, t.model('big', 80), 'big');
+    expect(model).toMatchObject({ state: 'failed', error: { code: 'INGEST_NO_ROOM' } });
+    expect(model.error?.detail).toMatch(/needs \d+ bytes, but the region has \d+ free/);
+  });
+
+  it('can be cancelled', async () => {
+    const source = t.model('a', 32);
+    await t.store.load({ source, name: 'a' });
+    expect((await t.store.remove('a', { drain: false })).outcome).toBe('cancelling');
+    expect((await t.store.settled('a')).state).toBe('cancelled');
+    expect(t.opened.registry.contents()).toHaveLength(0);
+    expect((await loaded(t.store, source, 'a')).model.state).toBe('ready');
+  });
+
+  it('verifies what it wrote when asked to', async () => {
+    await t.store.load({ source: t.model('a', 4), name: 'a', verify: true });
+    expect((await t.store.settled('a')).state).toBe('ready');
+    expect(t.events.some((event) => event.type === 'phase' && event.phase === 'verifying')).toBe(true);
+  });
+
+  it('spreads a content over several images when no run is long enough', async () => {
+    const { mkdirSync, renameSync } = await import('node:fs');
+    for (const name of ['x', 'y', 'z']) await loaded(t.store, t.model(name, 14), name);
+    await t.store.remove('x', { drain: false });
+    await t.store.remove('z', { drain: false });
+    mkdirSync(`${t.dir}/many`);
+    for (let i = 0; i < 4; i++) renameSync(t.model(`p${i}`, 4, 10 + i), `${t.dir}/many/p${i}.safetensors`);
+    // Tensor names must differ between files of one content: load them as plain files.
+    for (let i = 0; i < 4; i++) renameSync(`${t.dir}/many/p${i}.safetensors`, `${t.dir}/many/p${i}.data`);
+    const { model } = await loaded(t.store, `${t.dir}/many`, 'many');
+    expect(model.state).toBe('ready');
+    const content = t.opened.registry.contents().find((c) => c.digest === model.digest)!;
+    expect(content.images.length).toBeGreaterThan(1);
+    const places = contentFiles(t.region, content);
+    for (let i = 0; i < 4; i++) {
+      const place = places.get(`p${i}.data`)!;
+      expect(t.region.mapping.read(place.offset, place.size).equals(readFileSync(`${t.dir}/many/p${i}.data`))).toBe(
+        true,
+      );
+    }
+  });
+});
+
+describe('names', () => {
+  it('move to another content at once; the old one drains', async () => {
+    const a = (await loaded(t.store, t.model('a', 2, 1), 'a')).model;
+    const b = (await loaded(t.store, t.model('b', 2, 2), 'b')).model;
+    expect((await t.store.retarget('a', b.digest!)).digest).toBe(b.digest);
+    await expect(t.store.getByDigest(a.digest!)).rejects.toMatchObject({ code: 'MODEL_NOT_FOUND' });
+    expect(t.opened.registry.contents()).toHaveLength(1);
+  });
+
+  it('of the same content go one by one; the last one frees it', async () => {
+    const source = t.model('a', 2);
+    await loaded(t.store, source, 'a');
+    await t.store.load({ source, name: 'b' });
+    expect((await t.store.remove('a', { drain: false })).outcome).toBe('freed');
+    expect((await t.store.get('b')).state).toBe('ready');
+    expect((await t.store.remove('b', { drain: false })).outcome).toBe('freed');
+    expect(t.opened.registry.contents()).toHaveLength(0);
+  });
+});
+
+describe('restart', () => {
+  it('finds every ready model without its source', async () => {
+    const { model } = await loaded(t.store, t.model('a', 4), 'a');
+    const { rmSync } = await import('node:fs');
+    rmSync(`${t.dir}/a.safetensors`);
+    await t.restart();
+    expect(await t.store.get('a')).toMatchObject({ state: 'ready', digest: model.digest });
+    expect((await t.store.tensors('a')).length).toBe(4);
+  });
+});
+
+describe('two services on one region', () => {
+  it('load one source once', async () => {
+    const other = await t.second('second');
+    try {
+      const source = t.model('a', 16);
+      await Promise.all([t.store.load({ source, name: 'a' }), other.store.load({ source, name: 'a' })]);
+      const [mine, theirs] = await Promise.all([t.store.settled('a'), other.store.settled('a')]);
+      expect([mine.state, theirs.state]).toEqual(['ready', 'ready']);
+      expect(t.opened.registry.contents()).toHaveLength(1);
+      expect(theirs.digest).toBe(mine.digest);
+    } finally {
+      await other.close();
+    }
+  });
+});

@@ -1,0 +1,76 @@
+/** A real region in shared memory with an open store on it, inside the test process. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Region } from '../../daxfs/index.ts';
+import type { StoreEvent } from '../../server/services.ts';
+import { type OpenedStore, openStore } from '../../server/store/open-store.ts';
+import { matrices, writeSafetensors } from './models.ts';
+
+const MiB = 2 ** 20;
+
+export class TestStore {
+  readonly dir = mkdtempSync(join(tmpdir(), 'daxserve-store-'));
+  readonly path = `/dev/shm/daxserve-store-${process.pid}-${randomBytes(6).toString('hex')}`;
+  readonly events: StoreEvent[] = [];
+  region!: Region;
+  opened!: OpenedStore;
+
+  static async open(options: { mib?: number; evict?: boolean } = {}): Promise<TestStore> {
+    const made = new TestStore();
+    made.region = await Region.create({ path: made.path, size: (options.mib ?? 64) * MiB });
+    await made.#open(options.evict ?? false);
+    return made;
+  }
+
+  /** A second service on the same region, in this process. */
+  async second(hostId: string): Promise<OpenedStore> {
+    return openStore({ ...this.#options(false), region: await Region.open({ path: this.path }), hostId });
+  }
+
+  /** Closes and opens again, as a restart of the service does. */
+  async restart(): Promise<void> {
+    await this.opened.close();
+    this.region.close();
+    this.region = await Region.open({ path: this.path });
+    await this.#open(false);
+  }
+
+  /** Writes a safetensors model of `mib` MiB into the directory. @returns its path */
+  model(name: string, mib: number, seed = 1): string {
+    const path = join(this.dir, `${name}.safetensors`);
+    writeSafetensors(path, matrices(4, mib * MiB), seed);
+    return path;
+  }
+
+  get store(): OpenedStore['store'] {
+    return this.opened.store;
+  }
+
+  get leases(): OpenedStore['leases'] {
+    return this.opened.leases;
+  }
+
+  freeChunks(): number {
+    return this.opened.registry.chunkStats().free;
+  }
+
+  async dispose(): Promise<void> {
+    await this.opened.close();
+    this.region.close();
+    rmSync(this.path, { force: true });
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  async #open(evict: boolean): Promise<void> {
+    this.opened = await openStore({ ...this.#options(evict), hostId: 'first' });
+    this.opened.store.onEvent((event) => this.events.push(event));
+  }
+
+  #options(evict: boolean) {
+    const quiet = () => undefined;
+    const log = { info: quiet, warn: quiet, error: quiet };
+    return { region: this.region, sources: { roots: [this.dir] }, evict, log };
+  }
+}
