@@ -38,8 +38,9 @@ async function refusal(url: string, response: Response): Promise<DaxfsError> {
 }
 
 function withQuery(path: string, query: Query): string {
-  const given = Object.entries(query).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)]]));
-  return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
+  const given = new URLSearchParams();
+  for (const [key, value] of Object.entries(query)) if (value !== undefined) given.set(key, String(value));
+  return given.size === 0 ? path : `${path}?${given}`;
 }
 
 const modelPath = (name: string) => `/models/${encodeURIComponent(name)}`;

@@ -12,7 +12,7 @@ const Choice = <const T extends string[]>(values: readonly [...T], description: 
 
 export const ConfigSchema = Type.Object(
   {
-    region: Type.Optional(Path('the region: file, directory, device, or fd:N; the fastest memory when absent')),
+    region: Type.Optional(Path('the region: a file, a device-dax device, or fd:N; the fastest memory when absent')),
     size: Type.Optional(Size('size of a region that has to be created')),
     onMismatch: Choice(['fail', 'recreate'], 'what to do with a region of another format'),
     listen: Address('address of the API'),
@@ -42,7 +42,10 @@ export const ConfigSchema = Type.Object(
     numa: Type.Optional(Type.String({ pattern: '^(interleave|bind:[0-9]{1,4})$', description: 'NUMA placement' })),
     handles: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'leases at most' }),
     evict: Type.Boolean({ description: 'drop least recently used contents when a load needs room' }),
-    logLevel: Choice(['trace', 'debug', 'info', 'warn', 'error', 'silent'], 'what the log carries'),
+    logLevel: Choice(
+      ['auto', 'trace', 'debug', 'info', 'warn', 'error', 'silent'],
+      'what the log on standard error carries; auto: warn on a terminal, info elsewhere',
+    ),
   },
   { additionalProperties: false },
 );
@@ -61,7 +64,7 @@ export const CONFIG_DEFAULTS = {
   allowOrigin: [],
   handles: 65536,
   evict: false,
-  logLevel: 'info',
+  logLevel: 'auto',
 } as const satisfies Partial<Record<ConfigKey, unknown>>;
 
 /** Keys whose value is never printed. A token file is only a path, its lines never reach the configuration. */

@@ -15,6 +15,7 @@ export const SERVER_ERRORS = {
   SERVER_STOPPING: { kind: 'unavailable', title: 'The service is stopping' },
   SERVER_INTERNAL: { kind: 'corrupt', title: 'The service failed' },
   SERVER_UNSUPPORTED: { kind: 'unsupported', title: 'Not possible here' },
+  SERVER_LISTEN: { kind: 'conflict', title: 'The address cannot be listened on' },
   SERVER_SOCKET_IN_USE: { kind: 'conflict', title: 'Another service has the worker socket' },
   SERVER_SOCKET_BAD_PATH: { kind: 'invalid', title: 'The worker socket cannot be there' },
   SOCKET_BAD_LINE: { kind: 'invalid', title: 'The line breaks the worker protocol' },

@@ -1,0 +1,53 @@
+/** The command line: `daxserve COMMAND`. Exit code 0 = done, 1 = failed, 2 = used wrongly. */
+import { Command, CommanderError } from 'commander';
+import { DaxfsError } from '../../daxfs/errors.ts';
+import { VERSION } from '../version.ts';
+import { addDoctor } from './doctor.ts';
+import { addLeaseCommands } from './leases.ts';
+import { addModelCommands } from './models.ts';
+import { printableText } from './output.ts';
+import { addRegionCommands } from './region.ts';
+import { addServe } from './serve.ts';
+import { addTop } from './top.ts';
+
+function buildProgram(): Command {
+  const program = new Command('daxserve')
+    .description('Model weights once in memory, read in place by every process')
+    .version(VERSION)
+    .exitOverride()
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true });
+  addServe(program);
+  addModelCommands(program);
+  addLeaseCommands(program);
+  addRegionCommands(program);
+  addTop(program);
+  addDoctor(program);
+  return program;
+}
+
+function report(error: unknown, json: boolean): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  const { message, code } = error instanceof DaxfsError ? error : { message: String(error), code: 'SERVER_INTERNAL' };
+  const extra = error instanceof DaxfsError ? error.extra : undefined;
+  const text = json
+    ? JSON.stringify({ ...extra, code, error: message })
+    : printableText(`daxserve: ${message} (${code})`);
+  process.stderr.write(`${text}\n`);
+  if (!(error instanceof DaxfsError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  return code === 'SERVER_BAD_CONFIG' ? 2 : 1;
+}
+
+/** Runs one command. @param argv as in process.argv @returns the exit code */
+export async function runCli(argv: readonly string[]): Promise<number> {
+  // A reader that closes the pipe early (head) is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+  });
+  try {
+    await buildProgram().parseAsync([...argv]);
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    return report(error, argv.includes('--json'));
+  }
+}

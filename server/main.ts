@@ -1,0 +1,156 @@
+/** One service from start to end: listen at once, open the region, serve, stop on a signal. */
+import pino from 'pino';
+import { parseAddress, urlOf } from './address.ts';
+import { buildApp, buildOpsApp } from './app.ts';
+import { type Config, printable } from './config.ts';
+import { serverError } from './errors.ts';
+import { Lifecycle } from './lifecycle.ts';
+import { Metrics } from './metrics.ts';
+import { type OpenedServices, openServices } from './open-services.ts';
+import { socketOptions, WorkerSocket } from './socket/worker-socket.ts';
+import type { App, Deps } from './web.ts';
+
+const LINE_TIMEOUT_MS = 10_000;
+/** Requests that are still running then are cut off. */
+const DRAIN_MS = 10_000;
+
+/** What the command shows while a service runs. */
+export interface ServeHooks {
+  onReserve?: (done: number, total: number) => void;
+}
+
+export interface RunningService {
+  /** With the port that was given out when 0 was asked for. */
+  url: string;
+  socketPath: string;
+  opened: OpenedServices;
+  /** Stops in order; a second call hurries. Resolves when everything is closed. */
+  stop(): Promise<void>;
+}
+
+function logLevel({ logLevel: level }: Config): string {
+  if (level !== 'auto') return level;
+  return process.stderr.isTTY ? 'warn' : 'info';
+}
+
+function createDeps(config: Config): Deps {
+  const logger = pino({ level: logLevel(config) }, pino.destination(2));
+  const lifecycle = new Lifecycle();
+  return { logger, lifecycle, metrics: new Metrics(lifecycle), clock: Date.now };
+}
+
+function fixOf({ code }: NodeJS.ErrnoException): string {
+  if (code === 'EADDRINUSE') return 'another process has it: stop that one or choose another --listen';
+  if (code === 'EACCES') return 'this port needs more rights: choose one above 1023';
+  return 'choose an address of this machine';
+}
+
+async function listen(app: App, address: string): Promise<string> {
+  const { host, port } = parseAddress(address);
+  await app.listen({ host, port }).catch((cause: NodeJS.ErrnoException) => {
+    throw serverError('SERVER_LISTEN', `${address} cannot be listened on (${cause.code}); ${fixOf(cause)}.`, { cause });
+  });
+  const bound = app.server.address();
+  return urlOf({ host, port: typeof bound === 'object' && bound !== null ? bound.port : port });
+}
+
+/** Closes what is given, in order, each however the one before ended. */
+async function closeAll(steps: (() => Promise<unknown>)[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (const step of steps) await step().catch((error: unknown) => errors.push(error));
+  if (errors.length > 0) throw errors[0];
+}
+
+/** Waits for running requests, but not for ever. */
+async function drain(app: App, hurry: AbortSignal): Promise<void> {
+  const cut = () => app.server.closeAllConnections();
+  const timer = setTimeout(cut, DRAIN_MS).unref();
+  hurry.addEventListener('abort', cut, { once: true });
+  if (hurry.aborted) cut();
+  await app.close();
+  clearTimeout(timer);
+}
+
+class Service {
+  readonly #deps: Deps;
+  readonly #apps: App[] = [];
+  readonly #hurry = new AbortController();
+  #socket: WorkerSocket | null = null;
+  #opened: OpenedServices | null = null;
+  #opening: Promise<OpenedServices> | null = null;
+  #stopped: Promise<void> | null = null;
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** Health answers from here on, models only once the region is adopted. */
+  async start(config: Config, hooks: ServeHooks): Promise<RunningService> {
+    const { logger, lifecycle, metrics, clock } = this.#deps;
+    logger.info({ config: printable(config) }, 'service.start');
+    const app = await buildApp(config, this.#deps);
+    this.#apps.push(app);
+    this.#socket = await WorkerSocket.listen(socketOptions(config, process.env), {
+      ...this.#deps,
+      lineTimeoutMs: LINE_TIMEOUT_MS,
+    });
+    const url = await listen(app, config.listen);
+    if (config.opsListen !== undefined) await this.#listenOps(config.opsListen);
+    const { path: socketPath } = this.#socket;
+    const { onReserve } = hooks;
+    this.#opening = openServices({
+      config,
+      logger,
+      clock,
+      socketPath,
+      onEvent: metrics.onStoreEvent,
+      ...(onReserve && { onReserve }),
+      signal: lifecycle.stopSignal,
+    });
+    const opened = await this.#opening;
+    this.#opened = opened;
+    lifecycle.adopt(opened.services);
+    this.#socket.adopt(opened.services);
+    logger.info({ url, socketPath, region: opened.services.region.info() }, 'service.ready');
+    return { url, socketPath, opened, stop: () => this.stop() };
+  }
+
+  stop(): Promise<void> {
+    if (this.#stopped) this.#hurry.abort();
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #listenOps(address: string): Promise<void> {
+    const ops = buildOpsApp(this.#deps);
+    this.#apps.push(ops);
+    await listen(ops, address);
+  }
+
+  /** readyz says 503 and waits end; requests drain; workers are let go; the region is closed last. */
+  async #stop(): Promise<void> {
+    const { lifecycle, logger } = this.#deps;
+    logger.info('service.stop');
+    lifecycle.stop();
+    await this.#opening?.catch(() => {});
+    const drains = this.#apps.map((app) => () => drain(app, this.#hurry.signal));
+    await closeAll([...drains, async () => this.#socket?.close(), async () => this.#opened?.close()]);
+    logger.info('service.stopped');
+  }
+}
+
+/** Starts a service; what was opened is closed again when it fails. @throws DaxfsError with the reason */
+export async function startService(
+  config: Config,
+  hooks: ServeHooks = {},
+  onStopper: (stop: () => Promise<void>) => void = () => {},
+): Promise<RunningService> {
+  const service = new Service(createDeps(config));
+  onStopper(() => service.stop());
+  try {
+    return await service.start(config, hooks);
+  } catch (error) {
+    await service.stop().catch(() => {});
+    throw error;
+  }
+}
