@@ -40,20 +40,29 @@ export interface PlanOptions {
 /** An inode to be: its entry, its number, and for a directory its names. */
 interface Node {
   entry: TreeEntry;
-  path: Buffer;
   ino: number;
   mode: number;
   nlink: number;
   size: number;
   /** From the start of the image; 0 for an empty directory. */
   offset: number;
-  children: { name: Buffer; node: Node }[];
+  /** Names with one character per byte. */
+  children: { name: string; node: Node }[];
 }
 
 const BLOCK = CONSTANTS.blockBytes.value;
 const STRIDE = CONSTANTS.direntStride.value;
 const TYPE_BITS = { file: constants.S_IFREG, directory: constants.S_IFDIR, symlink: constants.S_IFLNK };
 
+const INODE = {
+  ino: offsetOf(inode, 'ino'),
+  mode: offsetOf(inode, 'mode'),
+  uid: offsetOf(inode, 'uid'),
+  gid: offsetOf(inode, 'gid'),
+  size: offsetOf(inode, 'size'),
+  dataOffset: offsetOf(inode, 'data_offset'),
+  nlink: offsetOf(inode, 'nlink'),
+};
 const DIRENT = {
   ino: offsetOf(dirent, 'ino'),
   mode: offsetOf(dirent, 'mode'),
@@ -61,18 +70,17 @@ const DIRENT = {
   name: offsetOf(dirent, 'name'),
 };
 
-function refuse(path: Buffer, reason: string): never {
+function refuse(path: string | Buffer, reason: string): never {
   throw daxfsError('DAXFS_BAD_TREE', `${JSON.stringify(path.toString())} ${reason}.`);
 }
 
-function checkName(path: Buffer, name: Buffer): void {
-  if (name.length === 0 || name.includes('/'))
-    refuse(path, 'has an empty part; write paths relative, without double slashes');
+function checkName(path: string | Buffer, name: string): void {
+  if (name.length === 0) refuse(path, 'has an empty part; write paths relative, without double slashes');
   if (name.length > CONSTANTS.nameBytesMax.value) refuse(path, 'has a name of more than 255 bytes');
-  if (name.equals(Buffer.from('.')) || name.equals(Buffer.from('..'))) refuse(path, 'has a part "." or ".."');
+  if (name === '.' || name === '..') refuse(path, 'has a part "." or ".."');
 }
 
-function sizeOf(path: Buffer, { type, size, target, origin }: TreeEntry): number {
+function sizeOf({ path, type, size, target, origin }: TreeEntry): number {
   if (type === 'directory') return 0;
   if (type === 'symlink') {
     if (!target || target.length === 0 || target.includes(0))
@@ -85,8 +93,15 @@ function sizeOf(path: Buffer, { type, size, target, origin }: TreeEntry): number
   return bytes;
 }
 
-/** Byte order of paths with '/' below everything else: a directory's entries follow it at once, sorted by name. */
-const sortKey = (path: Buffer) => path.toString('latin1').replaceAll('/', '\0');
+/**
+ * One character per byte, '/' as NUL: sorted, a directory's entries follow it at once, by the bytes of their names.
+ */
+function sortKey(path: string | Buffer): string {
+  const ascii = typeof path === 'string' && !/[\u0080-\uffff]/.test(path);
+  const key = ascii ? path : Buffer.from(path).toString('latin1');
+  if (key.includes('\0')) refuse(path, 'has a NUL in it');
+  return key.replaceAll('/', '\0');
+}
 
 /** Builds the inodes: parents checked, names sorted, hard links joined, numbers given in pre-order. */
 class TreeBuilder {
@@ -97,46 +112,46 @@ class TreeBuilder {
   #previousKey: string | undefined;
 
   add(key: string, entry: TreeEntry): void {
-    const path = Buffer.from(entry.path);
-    if (path.includes(0)) refuse(path, 'has a NUL in it');
-    if (key === this.#previousKey) refuse(path, 'is there twice');
+    if (key === this.#previousKey) refuse(entry.path, 'is there twice');
     this.#previousKey = key;
-    const node = this.#inode(entry, path);
-    if (key !== '') this.#attach(key, path, node);
-    else if (entry.type !== 'directory') refuse(path, 'is the root but not a directory');
+    const node = this.#inode(entry);
+    if (key !== '') this.#attach(key, entry, node);
+    else if (entry.type !== 'directory') refuse(entry.path, 'is the root but not a directory');
     if (entry.type === 'directory') this.#stack.push({ key, node });
   }
 
-  #inode(entry: TreeEntry, path: Buffer): Node {
+  #inode(entry: TreeEntry): Node {
     const first = entry.linkKey === undefined ? undefined : this.#linked.get(entry.linkKey);
     if (first && entry.type === 'file') {
       first.nlink++;
       return first;
     }
-    const size = sizeOf(path, entry);
+    const size = sizeOf(entry);
     const mode = TYPE_BITS[entry.type] | (entry.mode & 0o7777);
     const nlink = entry.type === 'directory' ? 2 : 1;
-    const node = { entry, path, ino: this.nodes.length + 1, mode, nlink, size, offset: 0, children: [] };
+    const node = { entry, ino: this.nodes.length + 1, mode, nlink, size, offset: 0, children: [] };
     this.nodes.push(node);
     if (entry.linkKey !== undefined && entry.type === 'file') this.#linked.set(entry.linkKey, node);
     return node;
   }
 
-  #attach(key: string, path: Buffer, node: Node): void {
-    const parentKey = key.slice(0, Math.max(0, key.lastIndexOf('\0')));
+  #attach(key: string, entry: TreeEntry, node: Node): void {
+    const cut = key.lastIndexOf('\0');
+    const parentKey = key.slice(0, Math.max(0, cut));
     while (this.#stack.length > 0 && this.#stack.at(-1)!.key !== parentKey) this.#stack.pop();
     const parent = this.#stack.at(-1)?.node;
-    if (!parent) refuse(path, 'has no parent directory in the tree');
-    const name = path.subarray(parentKey === '' ? 0 : parentKey.length + 1);
-    checkName(path, name);
+    if (!parent) refuse(entry.path, 'has no parent directory in the tree');
+    const name = key.slice(cut + 1);
+    if (cut === 0) refuse(entry.path, 'starts with a slash; write paths relative');
+    checkName(entry.path, name);
     parent.children.push({ name, node });
-    if (node.entry.type === 'directory') parent.nlink++;
+    if (entry.type === 'directory') parent.nlink++;
   }
 }
 
 function buildTree(entries: readonly TreeEntry[]): Node[] {
   const builder = new TreeBuilder();
-  const keyed = entries.map((entry) => ({ key: sortKey(Buffer.from(entry.path)), entry }));
+  const keyed = entries.map((entry) => ({ key: sortKey(entry.path), entry }));
   keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
   for (const { key, entry } of keyed) builder.add(key, entry);
   if (builder.nodes.length === 0) throw daxfsError('DAXFS_BAD_TREE', 'The tree is empty; it needs at least a root.');
@@ -150,7 +165,7 @@ function directoryBytes(node: Node): Buffer {
     bytes.writeUInt32LE(child.ino, at + DIRENT.ino);
     bytes.writeUInt32LE(child.mode, at + DIRENT.mode);
     bytes.writeUInt16LE(name.length, at + DIRENT.nameLength);
-    name.copy(bytes, at + DIRENT.name);
+    bytes.write(name, at + DIRENT.name, 'latin1');
   });
   return bytes;
 }
@@ -178,7 +193,7 @@ class Layout {
 
   file(node: Node): void {
     const { origin } = node.entry;
-    this.files.push({ path: node.path.toString(), offset: node.offset, size: node.size, origin: origin! });
+    this.files.push({ path: node.entry.path.toString(), offset: node.offset, size: node.size, origin: origin! });
     if ('bytes' in origin!) {
       if (node.size > 0) this.write(origin.bytes);
     } else this.#end += node.size;
@@ -199,11 +214,16 @@ class Layout {
 
 function inodeTable(nodes: readonly Node[]): Buffer {
   const table = Buffer.alloc(nodes.length * inode.size);
-  for (const { ino, mode, entry, size, offset, nlink } of nodes) {
-    const data_offset = BigInt(offset === 0 ? 0 : offset - BLOCK);
-    const values = { ino, mode, uid: entry.uid, gid: entry.gid, size: BigInt(size), data_offset, nlink };
-    encode(inode, values, table, (ino - 1) * inode.size);
-  }
+  nodes.forEach(({ ino, mode, entry, size, offset, nlink }, i) => {
+    const at = i * inode.size;
+    table.writeUInt32LE(ino, at + INODE.ino);
+    table.writeUInt32LE(mode, at + INODE.mode);
+    table.writeUInt32LE(entry.uid, at + INODE.uid);
+    table.writeUInt32LE(entry.gid, at + INODE.gid);
+    table.writeBigUInt64LE(BigInt(size), at + INODE.size);
+    table.writeBigUInt64LE(BigInt(offset === 0 ? 0 : offset - BLOCK), at + INODE.dataOffset);
+    table.writeUInt32LE(nlink, at + INODE.nlink);
+  });
   return table;
 }
 

@@ -68,6 +68,17 @@ function specialKind(mode: number): string {
   return kinds[mode & constants.S_IFMT] ?? 'of an unknown type';
 }
 
+/** A name or path as text while it is ASCII (cheap), as bytes otherwise: names need not be UTF-8. */
+type PathBytes = string | Buffer;
+
+const isAscii = (text: string) => !/[\u0080-\uffff]/.test(text);
+
+function join(directory: PathBytes, name: PathBytes): PathBytes {
+  if (directory.length === 0) return name;
+  if (typeof directory === 'string' && typeof name === 'string') return `${directory}/${name}`;
+  return Buffer.concat([Buffer.from(directory), SLASH, Buffer.from(name)]);
+}
+
 /** One scan: the list of entries grows depth first. */
 class Scan {
   readonly entries: TreeEntry[] = [];
@@ -77,7 +88,7 @@ class Scan {
   }
 
   /** `full` is where the file is, `path` its name in the tree. */
-  visit(full: Buffer, path: Buffer, stat = lstatSync(full, { bigint: true })): void {
+  visit(full: PathBytes, path: PathBytes, stat = lstatSync(full, { bigint: true })): void {
     const common = { path, mode: Number(stat.mode), uid: Number(stat.uid), gid: Number(stat.gid) };
     if (stat.isDirectory()) {
       this.entries.push({ ...common, type: 'directory' });
@@ -88,19 +99,21 @@ class Scan {
       const linkKey = stat.nlink > 1n ? { linkKey: `${stat.dev}:${stat.ino}` } : {};
       const origin = { path: full, mtimeNs: stat.mtimeNs, ino: stat.ino };
       this.entries.push({ ...common, type: 'file', size: Number(stat.size), origin, ...linkKey });
-    } else this.#special(full, path, specialKind(Number(stat.mode)));
+    } else this.#special(full, path, specialKind(common.mode));
   }
 
-  #children(full: Buffer, path: Buffer): void {
-    for (const name of readdirSync(full, { encoding: 'buffer' }).sort(Buffer.compare)) {
-      this.visit(Buffer.concat([full, SLASH, name]), path.length === 0 ? name : Buffer.concat([path, SLASH, name]));
+  #children(full: PathBytes, path: PathBytes): void {
+    // One character per byte: sorted, this is the order of the bytes.
+    for (const text of readdirSync(full, { encoding: 'latin1' }).sort()) {
+      const name = isAscii(text) ? text : Buffer.from(text, 'latin1');
+      this.visit(join(full, name), join(path, name));
     }
   }
 
-  #special(full: Buffer, path: Buffer, kind: string): void {
+  #special(full: PathBytes, path: PathBytes, kind: string): void {
     const { onSpecial } = this.#options;
     if (onSpecial) {
-      onSpecial(path, kind);
+      onSpecial(Buffer.from(path), kind);
       return;
     }
     throw daxfsError(
@@ -117,9 +130,8 @@ class Scan {
  */
 export function scanTree(root: string | Buffer, options: ScanOptions = {}): TreeEntry[] {
   const scan = new Scan(options);
-  const full = Buffer.from(root);
-  const stat = statSync(full, { bigint: true });
-  if (!stat.isDirectory()) throw daxfsError('DAXFS_BAD_TREE', `${full.toString()} is not a directory.`);
-  scan.visit(full, Buffer.alloc(0), stat);
+  const stat = statSync(root, { bigint: true });
+  if (!stat.isDirectory()) throw daxfsError('DAXFS_BAD_TREE', `${root.toString()} is not a directory.`);
+  scan.visit(root, '', stat);
   return scan.entries;
 }

@@ -68,13 +68,16 @@ bool GetItems(Napi::Value value, const MappingView& view, std::vector<CopyItem>&
   return true;
 }
 
-bool GetThreads(Napi::Value options, uint64_t& threads) {
-  threads = 2;
-  if (!options.IsObject()) return true;
-  const Napi::Value value = options.As<Napi::Object>().Get("threads");
-  if (value.IsUndefined()) return true;
-  if (!GetNumber(value, "threads", kThreadsMax, threads)) return false;
-  return threads > 0 || ThrowRange(value.Env(), "threads must be at least 1");
+bool GetOptions(Napi::Value value, CopyOptions& options) {
+  if (!value.IsObject()) return true;
+  const auto object = value.As<Napi::Object>();
+  options.target_is_zero = object.Get("targetIsZero").ToBoolean();
+  const Napi::Value threads = object.Get("threads");
+  uint64_t count;
+  if (threads.IsUndefined()) return true;
+  if (!GetNumber(threads, "threads", kThreadsMax, count)) return false;
+  options.threads = static_cast<unsigned>(count);
+  return count > 0 || ThrowRange(value.Env(), "threads must be at least 1");
 }
 
 Napi::Value Digests(Napi::Env env, const CopyJob& job) {
@@ -136,7 +139,7 @@ Napi::Object JobObject(Napi::Env env, const RunningPtr& copy) {
   return object;
 }
 
-bool Launch(Napi::Env env, const RunningPtr& copy, std::vector<CopyItem> items, unsigned threads) {
+bool Launch(Napi::Env env, const RunningPtr& copy, std::vector<CopyItem> items, const CopyOptions& options) {
   napi_threadsafe_function channel;
   auto* context = new RunningPtr(copy);
   if (napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "daxserve copy"), 0, 1, context,
@@ -148,7 +151,7 @@ bool Launch(Napi::Env env, const RunningPtr& copy, std::vector<CopyItem> items, 
     napi_call_threadsafe_function(channel, nullptr, napi_tsfn_blocking);
     napi_release_threadsafe_function(channel, napi_tsfn_release);
   };
-  const Status status = CopyJob::Start(copy->view->base, std::move(items), threads, done, copy->job);
+  const Status status = CopyJob::Start(copy->view->base, std::move(items), options, done, copy->job);
   if (!status.ok()) {
     napi_release_threadsafe_function(channel, napi_tsfn_abort);
     return Check(env, status);
@@ -161,7 +164,7 @@ Napi::Value StartCopy(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   std::optional<MappingView> view = ViewOf(info[0]);
   std::vector<CopyItem> items;
-  uint64_t threads;
+  CopyOptions options;
   if (!view) {
     ThrowType(env, "startCopy needs an open Mapping");
     return {};
@@ -170,9 +173,9 @@ Napi::Value StartCopy(const Napi::CallbackInfo& info) {
     Check(env, Status::Errno(EACCES, "startCopy into a read-only mapping"));
     return {};
   }
-  if (!GetItems(info[1], *view, items) || !GetThreads(info[2], threads)) return {};
+  if (!GetItems(info[1], *view, items) || !GetOptions(info[2], options)) return {};
   auto copy = std::make_shared<RunningCopy>(env, std::move(*view));
-  if (!Launch(env, copy, std::move(items), static_cast<unsigned>(threads))) return {};
+  if (!Launch(env, copy, std::move(items), options)) return {};
   return JobObject(env, copy);
 }
 

@@ -24,6 +24,13 @@ struct CopyItem {
   uint64_t offset = 0;
 };
 
+struct CopyOptions {
+  /// At least 1.
+  unsigned threads = 2;
+  /// The target holds only zeroes: holes of sparse files are skipped and stay holes.
+  bool target_is_zero = false;
+};
+
 /// The first thing that went wrong.
 struct CopyFailure {
   Status status;
@@ -35,10 +42,10 @@ struct CopyFailure {
 /// Thread safety: `progress` and `Cancel` from any thread at any time; `failure` and `digests` after `done` was called.
 class CopyJob {
  public:
-  /// Starts up to `threads` threads. `done` is called once, from one of them, when no thread writes any more.
-  /// REQUIRES: every item lies inside the memory at `base`, which outlives the job; `threads` > 0.
+  /// Starts up to `options.threads` threads. `done` is called once, from one of them, when no thread writes any more.
+  /// REQUIRES: every item lies inside the memory at `base`, which outlives the job.
   /// EAGAIN when not even one thread can be had (`done` is not called then).
-  static Status Start(uint8_t* base, std::vector<CopyItem> items, unsigned threads, std::function<void()> done,
+  static Status Start(uint8_t* base, std::vector<CopyItem> items, const CopyOptions& options, std::function<void()> done,
                       std::unique_ptr<CopyJob>& out);
   /// Cancels and waits.
   ~CopyJob();
@@ -64,7 +71,7 @@ class CopyJob {
     uint64_t block;
   };
 
-  CopyJob(uint8_t* base, std::vector<CopyItem> items, unsigned threads, std::function<void()> done);
+  CopyJob(uint8_t* base, std::vector<CopyItem> items, const CopyOptions& options, std::function<void()> done);
   void Run();
   bool Next(Task& task);
   void Fail(size_t index, const Status& status);
@@ -74,7 +81,7 @@ class CopyJob {
 
   uint8_t* const base_;
   const std::vector<CopyItem> items_;
-  const unsigned threads_;
+  const CopyOptions options_;
   const std::function<void()> done_;
   std::vector<pthread_t> running_;
   std::vector<Digest128> digests_;

@@ -25,7 +25,8 @@ class SourceFile {
   SourceFile& operator=(const SourceFile&) = delete;
 
   /// Opens a regular file without blocking on anything else: EINVAL for a FIFO, socket, device or directory.
-  Status Open(const std::string& path, const FileIdentity& identity);
+  /// `skip_holes`: the target is zero already, so holes of a sparse file need no copy.
+  Status Open(const std::string& path, const FileIdentity& identity, bool skip_holes);
   /// ESTALE when the open file is no longer the one that was planned.
   Status CheckUnchanged() const;
   void Close();
@@ -41,11 +42,13 @@ class SourceFile {
  private:
   void Map();
   void ReadAhead(uint64_t offset) const;
+  bool IsHole(uint64_t offset, size_t length) const;
   Status CopyMapped(uint64_t offset, size_t length, uint8_t* to, UnitSum* sums) const;
   Status CopyRead(uint64_t offset, size_t length, uint8_t* to, UnitSum* sums) const;
 
   int fd_ = -1;
   const uint8_t* map_ = nullptr;
+  bool sparse_ = false;
   FileIdentity identity_;
 };
 

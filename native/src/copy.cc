@@ -31,8 +31,8 @@ int StartThread(pthread_t* thread, void* (*entry)(void*), void* argument) {
 /// next one. Invariant: blocks [0, folded_) are folded; a block is copied only while block < folded_ + window.
 class CopyJob::LargeFile {
  public:
-  LargeFile(const CopyItem& item, size_t window)
-      : item_(item), window_(window), sums_(window * kBlockUnits), ready_(window) {}
+  LargeFile(const CopyItem& item, const CopyOptions& options)
+      : item_(item), options_(options), window_(size_t{options.threads} * 2), sums_(window_ * kBlockUnits), ready_(window_) {}
 
   uint64_t blocks() const { return (item_.identity.size + kBlockBytes - 1) / kBlockBytes; }
 
@@ -55,7 +55,7 @@ class CopyJob::LargeFile {
     std::unique_lock lock(mutex_);
     if (!opened_) {
       opened_ = true;
-      outcome_ = source_.Open(item_.path, item_.identity);
+      outcome_ = source_.Open(item_.path, item_.identity, options_.target_is_zero);
     }
     moved_.wait(lock, [&] { return !outcome_.ok() || block < folded_ + window_; });
     return outcome_;
@@ -93,6 +93,7 @@ class CopyJob::LargeFile {
   }
 
   const CopyItem& item_;
+  const CopyOptions& options_;
   const size_t window_;
   SourceFile source_;
 
@@ -106,21 +107,21 @@ class CopyJob::LargeFile {
   std::vector<bool> ready_;
 };
 
-CopyJob::CopyJob(uint8_t* base, std::vector<CopyItem> items, unsigned threads, std::function<void()> done)
-    : base_(base), items_(std::move(items)), threads_(threads), done_(std::move(done)), digests_(items_.size()) {}
+CopyJob::CopyJob(uint8_t* base, std::vector<CopyItem> items, const CopyOptions& options, std::function<void()> done)
+    : base_(base), items_(std::move(items)), options_(options), done_(std::move(done)), digests_(items_.size()) {}
 
-Status CopyJob::Start(uint8_t* base, std::vector<CopyItem> items, unsigned threads, std::function<void()> done,
+Status CopyJob::Start(uint8_t* base, std::vector<CopyItem> items, const CopyOptions& options, std::function<void()> done,
                       std::unique_ptr<CopyJob>& out) {
-  assert(threads > 0);
+  assert(options.threads > 0);
   InstallFaultHandler();
-  std::unique_ptr<CopyJob> job(new CopyJob(base, std::move(items), threads, std::move(done)));
+  std::unique_ptr<CopyJob> job(new CopyJob(base, std::move(items), options, std::move(done)));
   auto entry = [](void* self) -> void* {
     static_cast<CopyJob*>(self)->Run();
     return nullptr;
   };
   {
     std::lock_guard lock(job->mutex_);  // holds the threads back until all are counted
-    for (unsigned i = 0; i < threads; i++) {
+    for (unsigned i = 0; i < options.threads; i++) {
       pthread_t thread;
       if (StartThread(&thread, entry, job.get()) == 0) job->running_.push_back(thread);
     }
@@ -162,7 +163,7 @@ bool CopyJob::Next(Task& task) {
   if (!current_) {
     if (next_index_ == items_.size()) return false;
     if (items_[next_index_].identity.size > kBlockBytes) {
-      current_ = std::make_shared<LargeFile>(items_[next_index_], size_t{threads_} * 2);
+      current_ = std::make_shared<LargeFile>(items_[next_index_], options_);
       next_block_ = 0;
     }
     next_index_++;
@@ -191,7 +192,7 @@ Status CopyJob::CopySmall(size_t index, std::vector<UnitSum>& sums) {
   const size_t size = item.identity.size;
   uint8_t* to = base_ + item.offset;
   SourceFile source;
-  if (Status status = source.Open(item.path, item.identity); !status.ok()) return status;
+  if (Status status = source.Open(item.path, item.identity, options_.target_is_zero); !status.ok()) return status;
   if (Status status = source.CopyBlock(0, size, to, sums.data()); !status.ok()) return status;
   if (Status status = source.CheckUnchanged(); !status.ok()) return status;
   Fold fold;

@@ -22,8 +22,7 @@ constexpr size_t kReadBytes = 256 * 1024;
 constexpr uint64_t kReadAheadBytes = 8 * 1024 * 1024;
 constexpr uint64_t kPageBytes = 4096;
 
-Status Compare(int fd, const FileIdentity& want) {
-  struct stat now;
+Status Compare(int fd, const FileIdentity& want, struct stat& now) {
   if (fstat(fd, &now) != 0) return Status::Last("fstat");
   if (S_ISDIR(now.st_mode)) return Status::Errno(EISDIR, "open");
   if (!S_ISREG(now.st_mode)) return Status::Errno(EINVAL, "not a regular file");
@@ -39,15 +38,27 @@ Status FromFault(const MemoryFault& fault, const uint8_t* to, size_t length) {
   return Status::Errno(ESTALE, "the source file has shrunk");
 }
 
+UnitSum ZeroUnit() {
+  static const UnitSum sum = [] {
+    const uint8_t zeros[kXxhUnit] = {};
+    UnitSum one;
+    SumUnits(zeros, 1, &one);
+    return one;
+  }();
+  return sum;
+}
+
 }  // namespace
 
-Status SourceFile::Open(const std::string& path, const FileIdentity& identity) {
+Status SourceFile::Open(const std::string& path, const FileIdentity& identity, bool skip_holes) {
   assert(fd_ < 0);
   identity_ = identity;
   // NONBLOCK: a FIFO must not wait for a writer before we can see what it is.
   fd_ = open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
   if (fd_ < 0) return Status::Last("open");
-  if (Status status = Compare(fd_, identity); !status.ok()) return status;
+  struct stat now;
+  if (Status status = Compare(fd_, identity, now); !status.ok()) return status;
+  sparse_ = skip_holes && static_cast<uint64_t>(now.st_blocks) * 512 < identity.size;
   if (identity.size >= kMapSizeMin) Map();
   return Status::Ok();
 }
@@ -69,7 +80,15 @@ void SourceFile::ReadAhead(uint64_t offset) const {
   madvise(at, std::min(kReadAheadBytes, identity_.size - offset), MADV_WILLNEED);
 }
 
-Status SourceFile::CheckUnchanged() const { return Compare(fd_, identity_); }
+Status SourceFile::CheckUnchanged() const {
+  struct stat now;
+  return Compare(fd_, identity_, now);
+}
+
+bool SourceFile::IsHole(uint64_t offset, size_t length) const {
+  const off_t data = lseek(fd_, static_cast<off_t>(offset), SEEK_DATA);
+  return data < 0 ? errno == ENXIO : static_cast<uint64_t>(data) >= offset + length;
+}
 
 void SourceFile::Close() {
   if (map_) munmap(const_cast<uint8_t*>(map_), identity_.size);
@@ -85,6 +104,10 @@ size_t SourceFile::UnitsIn(uint64_t offset, size_t length) const {
 
 Status SourceFile::CopyBlock(uint64_t offset, size_t length, uint8_t* to, UnitSum* sums) const {
   assert(offset % kXxhUnit == 0 && offset + length <= identity_.size);
+  if (sparse_ && IsHole(offset, length)) {
+    std::fill_n(sums, UnitsIn(offset, length), ZeroUnit());
+    return Status::Ok();
+  }
   return map_ ? CopyMapped(offset, length, to, sums) : CopyRead(offset, length, to, sums);
 }
 
