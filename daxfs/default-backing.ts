@@ -59,9 +59,10 @@ export function parseMounts(text: string): Mount[] {
   });
 }
 
-export function currentEnvironment(): DefaultEnvironment {
+/** @param runtimeDir folder for run-time files, default /run or the user's ($XDG_RUNTIME_DIR is the caller's to read) */
+export function currentEnvironment(runtimeDir?: string): DefaultEnvironment {
   const uid = process.geteuid?.() ?? 0;
-  const runDir = uid === 0 ? '/run/daxserve' : join(process.env.XDG_RUNTIME_DIR ?? `/run/user/${uid}`, 'daxserve');
+  const runDir = join(runtimeDir ?? (uid === 0 ? '/run' : `/run/user/${uid}`), 'daxserve');
   return { root: '/', uid, privileged: uid === 0, runDir, shmDir: '/dev/shm' };
 }
 

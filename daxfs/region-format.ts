@@ -297,6 +297,7 @@ function firstDifference(
     ['overlay_size', front.overlay_size, geometry.overlayBytes],
     ['pcache_offset', front.pcache_offset, geometry.pageCacheOffset],
     ['pcache_size', front.pcache_size, geometry.pageCacheBytes],
+    ['flags', page.flags, (front.version & privateFrontBit.value) === 0 ? KERNEL_MOUNTABLE : 0],
   ];
   return numbers.find(([, has, expected]) => BigInt(has) !== BigInt(expected))?.[0] ?? null;
 }
@@ -322,6 +323,9 @@ export function readHeader(mapping: Mapping, name: string, backingBytes: number)
   if (!geometry) throw corrupt(name, 'the header states capacities that are out of range');
   const difference = firstDifference(page, front, found, geometry);
   if (difference) throw corrupt(name, `${difference} does not fit the capacities of the region`);
+  if (page.coherence > 1 || page.heartbeat_interval_ms === 0 || page.heartbeat_limit_ms <= page.heartbeat_interval_ms) {
+    throw corrupt(name, 'the header states a coherence or a heartbeat that cannot be');
+  }
   if (!page.uuid.equals(found.uuid)) throw corrupt(name, 'locator and header carry different uuids');
   return toHeader(page, geometry, kernelMountable);
 }
