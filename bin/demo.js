@@ -56,7 +56,18 @@ function start(command, args, stdio) {
 
 /** Starts the service; resolves with its URL when it prints its ready line. */
 async function serve() {
-  const args = ['bin/daxserve.js', 'serve', '--region', region, '--size', '1G', '--listen', '127.0.0.1:0'];
+  const args = [
+    'bin/daxserve.js',
+    'serve',
+    '--region',
+    region,
+    '--size',
+    '1G',
+    '--listen',
+    '127.0.0.1:0',
+    '--log-level',
+    'warn',
+  ];
   const child = start(
     process.execPath,
     [...args, '--socket', socket, '--source-root', dir],
@@ -87,9 +98,15 @@ async function worker(command, script) {
   throw new Error(`${script} ended before it had read its tensor`);
 }
 
-async function availableMiB() {
-  const info = await readFile('/proc/meminfo', 'utf8');
-  return Math.round(Number(/MemAvailable:\s+(\d+)/.exec(info)[1]) / 1024);
+/** MiB of a kind of memory that the kernel counts for a process, shared pages divided by their users. */
+async function memoryMiB(pid, kind) {
+  const rollup = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
+  return Number(new RegExp(`^${kind}:\\s+(\\d+)`, 'm').exec(rollup)[1]) / 1024;
+}
+
+async function memoryOf(children, kind) {
+  const shares = await Promise.all(children.map(({ pid }) => memoryMiB(pid, kind)));
+  return Math.round(shares.reduce((sum, share) => sum + share, 0));
 }
 
 const post = (url, body) =>
@@ -114,7 +131,6 @@ async function main() {
   const loaded = await post(service.url, { source: model, name: 'demo' });
   if (loaded.status !== 201) throw new Error(await loaded.text());
   console.log(`   ready in ${ms(since)}, digest ${(await loaded.json()).digest}`);
-  const before = await availableMiB();
   say('Two Node and two Python workers read the same tensor in place');
   const workers = [];
   for (const [command, script] of [
@@ -123,7 +139,9 @@ async function main() {
   ]) {
     workers.push(await worker(command, script), await worker(command, script));
   }
-  console.log(`   four workers took ${before - (await availableMiB())} MiB together: their own heaps, no second copy`);
+  console.log(
+    `   their heaps: ${await memoryOf(workers, 'Pss_Anon')} MiB together; of the region they have ${await memoryOf(workers, 'Pss_Shmem')} MiB mapped together`,
+  );
   say('Asking for the same model again is a hit');
   const again = await post(service.url, { source: model, name: 'demo' });
   console.log(`   status ${again.status}\n   ${(await hits(service.url)).join('\n   ')}`);

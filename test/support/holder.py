@@ -3,7 +3,7 @@
     python3 holder.py SOCKET MODEL
 
 Prints one JSON line {"digest": ...} at once and again for every line on standard input: the SHA-256 of all mapped bytes.
-A line "fork" forks a child that keeps the mapping alone; the parent ends.
+A line "fork" forks a child that keeps the mapping alone; the parent unmaps and only waits for it.
 """
 import array
 import hashlib
@@ -59,6 +59,11 @@ os.close(fd)
 peer.close()
 print(digest(views), flush=True)
 for line in sys.stdin:
-    if line.strip() == "fork" and os.fork() != 0:
-        os._exit(0)
+    if line.strip() == "fork":
+        child = os.fork()
+        if child != 0:
+            for view, _, _ in views:
+                view.close()
+            os.waitpid(child, 0)
+            os._exit(0)
     print(digest(views), flush=True)
