@@ -15,6 +15,7 @@ import {
   registryHeader,
   superblock,
 } from './layout.ts';
+import { firstBucket, homeBucket, inodeKey } from './overlay-key.ts';
 import { computeGeometry, type Geometry, isValidInput } from './region-layout.ts';
 import { formatBytes } from './units.ts';
 
@@ -130,12 +131,12 @@ function encodeRegistryHeader({ geometry, ...header }: RegionHeader): Buffer {
   });
 }
 
-/** Key of the root directory's inode entry in the overlay. */
-export const ROOT_INODE_KEY = (1n << 20n) | BigInt(CONSTANTS.inodeKeySuffix.value);
-
-/** Bucket in which an empty table holds the root inode: the key's home. */
-export function rootBucketIndex(_front: 'private' | 'kernel-mountable', bucketCount: number): number {
-  return Number(ROOT_INODE_KEY & BigInt(bucketCount - 1));
+/** Bucket in which an empty table holds the root inode, and what is written there. */
+export function rootBucket(kernelMountable: boolean, bucketCount: number): { index: number; cell: Buffer } {
+  const kind = kernelMountable ? 'kernel' : 'private';
+  const { stateKey, value } = firstBucket(kind, inodeKey(1n), 0n);
+  const index = Number(homeBucket(kind, inodeKey(1n), BigInt(bucketCount - 1)));
+  return { index, cell: encode(bucket, { state_key: stateKey, value }) };
 }
 
 /** The overlay of an empty filesystem: header, the root inode at pool offset 0, its bucket. The rest is zero already. */
@@ -156,8 +157,7 @@ function writeOverlay(mapping: Mapping, { geometry, kernelMountable }: RegionHea
   mapping.write(overlayOffset, header);
   const root = encode(overlayInode, { type: 1, mode: 0o040755, uid: 0, gid: 0, size: 0n, nlink: 2, flags: 0 });
   mapping.write(overlayOffset + poolOffset, root);
-  const index = rootBucketIndex(kernelMountable ? 'kernel-mountable' : 'private', bucketCount);
-  const cell = encode(bucket, { state_key: (ROOT_INODE_KEY << 1n) | 1n, value: 0n });
+  const { index, cell } = rootBucket(kernelMountable, bucketCount);
   mapping.write(overlayOffset + overlayHeader.size + index * bucket.size, cell);
 }
 
