@@ -437,12 +437,13 @@ export const nameRow = struct('name_row', 256, 'ours', 'One name bucket; {word, 
 ]);
 
 export const intentRow = struct('intent_row', 128, 'ours', 'A multi-step operation of the front in flight.', [
-  u64('word', 'state, kind, host, generation'),
+  u64('word', 'intent_word'),
   u64('arg0', 'by kind'),
   u64('arg1', 'by kind'),
   u64('arg2', 'by kind'),
   u64('arg3', 'by kind'),
-  reserved(88),
+  u64('arg4', 'by kind'),
+  reserved(80),
 ]);
 
 export const STRUCTS: readonly StructSpec[] = [

@@ -37,7 +37,7 @@ inline constexpr uint32_t kModelNameBytesMax = 0xc2;  // longest name[:tag] in b
 inline constexpr uint32_t kRegistryFormatVersion = 0x1;  // version of everything marked ours
 inline constexpr uint64_t kLocatorMagic = 0x3145565253584144;
 inline constexpr uint64_t kRegistryMagic = 0x3153474552584144;
-inline constexpr uint64_t kFingerprint = 0xb272a77ab15f81ac;
+inline constexpr uint64_t kFingerprint = 0x176d96fa813ca4cb;
 inline constexpr uint64_t kNoHost = 15;
 inline constexpr uint64_t kNoContent = 0xfffff;
 
@@ -532,12 +532,13 @@ static_assert(offsetof(NameRow, reserved) == 224);
 
 /// A multi-step operation of the front in flight.
 struct IntentRow {
-  uint64_t word;  // state, kind, host, generation
+  uint64_t word;  // intent_word
   uint64_t arg0;  // by kind
   uint64_t arg1;  // by kind
   uint64_t arg2;  // by kind
   uint64_t arg3;  // by kind
-  uint8_t reserved[88];  // 0
+  uint64_t arg4;  // by kind
+  uint8_t reserved[80];  // 0
 };
 static_assert(sizeof(IntentRow) == 128);
 static_assert(offsetof(IntentRow, word) == 0);
@@ -545,6 +546,7 @@ static_assert(offsetof(IntentRow, arg0) == 8);
 static_assert(offsetof(IntentRow, arg1) == 16);
 static_assert(offsetof(IntentRow, arg2) == 24);
 static_assert(offsetof(IntentRow, arg3) == 32);
-static_assert(offsetof(IntentRow, reserved) == 40);
+static_assert(offsetof(IntentRow, arg4) == 40);
+static_assert(offsetof(IntentRow, reserved) == 48);
 
 }  // namespace daxserve::layout
