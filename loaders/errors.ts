@@ -7,7 +7,6 @@ const jsonTitles = {
   JSON_SYNTAX: 'is not valid JSON',
   JSON_UTF8: 'holds bytes that are no UTF-8',
   JSON_DUPLICATE_KEY: 'names a key twice',
-  JSON_TOO_DEEP: 'is nested too deeply',
   JSON_NUMBER: 'holds a number out of range',
   JSON_STRING_TOO_LONG: 'holds a string that is too long',
 } as const;
@@ -24,7 +23,6 @@ const SAFETENSORS_ERRORS = {
     kind: 'malformed',
     title: `The safetensors header ${jsonTitles.JSON_DUPLICATE_KEY}`,
   },
-  SAFETENSORS_JSON_TOO_DEEP: { kind: 'malformed', title: `The safetensors header ${jsonTitles.JSON_TOO_DEEP}` },
   SAFETENSORS_JSON_NUMBER: { kind: 'malformed', title: `The safetensors header ${jsonTitles.JSON_NUMBER}` },
   SAFETENSORS_JSON_STRING_TOO_LONG: {
     kind: 'malformed',
@@ -47,7 +45,7 @@ const SHARD_INDEX_ERRORS = {
   SHARD_INDEX_JSON_SYNTAX: { kind: 'malformed', title: `The shard index ${jsonTitles.JSON_SYNTAX}` },
   SHARD_INDEX_JSON_UTF8: { kind: 'malformed', title: `The shard index ${jsonTitles.JSON_UTF8}` },
   SHARD_INDEX_JSON_DUPLICATE_KEY: { kind: 'malformed', title: `The shard index ${jsonTitles.JSON_DUPLICATE_KEY}` },
-  SHARD_INDEX_JSON_TOO_DEEP: { kind: 'malformed', title: `The shard index ${jsonTitles.JSON_TOO_DEEP}` },
+  SHARD_INDEX_JSON_TOO_DEEP: { kind: 'malformed', title: 'The shard index is nested too deeply' },
   SHARD_INDEX_JSON_NUMBER: { kind: 'malformed', title: `The shard index ${jsonTitles.JSON_NUMBER}` },
   SHARD_INDEX_JSON_STRING_TOO_LONG: {
     kind: 'malformed',

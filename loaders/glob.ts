@@ -27,7 +27,7 @@ export function compileGlob(text: string): Glob {
     throw refuse(text, `is longer than ${limit('globBytesMax')} bytes`);
   if (/\p{Cc}/u.test(text)) throw refuse(text, 'holds a control character');
   const anchored = text.startsWith('/') ? text.slice(1) : text.includes('/') ? text : `**/${text}`;
-  const parts = (anchored.endsWith('/') ? `${anchored}**` : anchored).split('/');
+  const parts = (anchored.endsWith('/') ? `${anchored}**/*` : anchored).split('/');
   if (parts.some((part) => part === '' || part === '.' || part === '..'))
     throw refuse(text, 'has an empty, "." or ".." segment');
   return { text, segments: parts.map((part) => (part === '**' ? part : [...part])) };

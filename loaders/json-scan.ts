@@ -8,7 +8,7 @@ import { type LoaderCode, type LoaderError, loaderError, shown } from './errors.
 import { limit } from './limits.ts';
 import type { Steps } from './pace.ts';
 
-type JsonRule = 'SYNTAX' | 'UTF8' | 'DUPLICATE_KEY' | 'TOO_DEEP' | 'NUMBER' | 'STRING_TOO_LONG';
+type JsonRule = 'SYNTAX' | 'UTF8' | 'DUPLICATE_KEY' | 'NUMBER' | 'STRING_TOO_LONG';
 
 /** The kinds of documents; each has a code per rule. */
 export type JsonDocument = 'SAFETENSORS' | 'SHARD_INDEX' | 'MANIFEST';
@@ -36,7 +36,6 @@ export class JsonScanner {
   /** File offset of byte 0 of the buffer. */
   readonly #base: number;
   #at = 0;
-  #depth = 0;
   #scratch: Buffer = Buffer.allocUnsafe(4096);
 
   /** @param file its name for messages; @param base offset of the JSON in the file, in bytes */
@@ -102,7 +101,6 @@ export class JsonScanner {
    */
   *members(onMember: (key: string, offset: number) => Steps<void>, keyBytesMax = limit('tensorNameBytesMax')) {
     this.#take(OPEN_BRACE, 'an object');
-    this.#enter();
     const seen = new Set<string>();
     let more = this.peek() !== CLOSE_BRACE;
     while (more) {
@@ -124,13 +122,11 @@ export class JsonScanner {
       yield;
     }
     this.#take(CLOSE_BRACE, 'a comma or the end of the object');
-    this.#depth--;
   }
 
   /** Reads an array; `onElement` reads each element. */
   *elements(onElement: (index: number) => Steps<void> | void): Steps<void> {
     this.#take(OPEN_BRACKET, 'an array');
-    this.#enter();
     let more = this.peek() !== CLOSE_BRACKET;
     for (let index = 0; more; index++) {
       const steps = onElement(index);
@@ -140,13 +136,6 @@ export class JsonScanner {
       yield;
     }
     this.#take(CLOSE_BRACKET, 'a comma or the end of the array');
-    this.#depth--;
-  }
-
-  #enter(): void {
-    this.#depth++;
-    if (this.#depth <= limit('jsonDepthMax')) return;
-    throw this.#fail('TOO_DEEP', `the JSON is nested more than ${limit('jsonDepthMax')} levels; write the file again`);
   }
 
   /** Reads an array of at most `countMax` integers. */
@@ -224,12 +213,19 @@ export class JsonScanner {
     throw this.#unexpected('a value');
   }
 
-  /** Steps over any value, checking it. */
-  *skip(): Steps<void> {
-    const skip = this.skip.bind(this);
+  /**
+   * Steps over any value, checking it. Only here can nesting go on and on: elsewhere the format says what comes.
+   * Only a shard index has members that nobody knows, so the code is its.
+   */
+  *skip(depth = 1): Steps<void> {
+    if (depth > limit('jsonDepthMax')) {
+      const what = `the JSON is nested more than ${limit('jsonDepthMax')} levels; write the file again`;
+      throw this.error('SHARD_INDEX_JSON_TOO_DEEP', what);
+    }
+    const inner = () => this.skip(depth + 1);
     const byte = this.peek();
-    if (byte === OPEN_BRACE) yield* this.members(skip);
-    else if (byte === OPEN_BRACKET) yield* this.elements(skip);
+    if (byte === OPEN_BRACE) yield* this.members(inner);
+    else if (byte === OPEN_BRACKET) yield* this.elements(inner);
     else if (byte === QUOTE) yield* this.string(limit('metadataValueBytesMax'));
     else if (isDigit(byte) || byte === 0x2d) this.number();
     else this.literal();

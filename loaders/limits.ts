@@ -31,8 +31,8 @@ export const LIMITS = {
   jsonDepthMax: {
     value: 8,
     unit: 'levels',
-    reason: 'the header needs 3; a bound keeps the stack small (CWE-674)',
-    largest: '3',
+    reason: 'of a member that the format does not know; a bound keeps the stack small (CWE-674)',
+    largest: '1',
   },
   jsonSpaceBytesMax: {
     value: 1 * MIB,

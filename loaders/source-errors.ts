@@ -36,7 +36,6 @@ export const MANIFEST_ERRORS = {
   MANIFEST_JSON_SYNTAX: { kind: 'corrupt', title: 'The manifest is not valid JSON' },
   MANIFEST_JSON_UTF8: { kind: 'corrupt', title: 'The manifest holds bytes that are no UTF-8' },
   MANIFEST_JSON_DUPLICATE_KEY: { kind: 'corrupt', title: 'The manifest names a key twice' },
-  MANIFEST_JSON_TOO_DEEP: { kind: 'corrupt', title: 'The manifest is nested too deeply' },
   MANIFEST_JSON_NUMBER: { kind: 'corrupt', title: 'The manifest holds a number out of range' },
   MANIFEST_JSON_STRING_TOO_LONG: { kind: 'corrupt', title: 'The manifest holds a string that is too long' },
   MANIFEST_VERSION: { kind: 'corrupt', title: 'The manifest has another version' },

@@ -16,15 +16,13 @@ export interface TensorInfo {
 }
 
 /**
- * Product of sizes by checked multiplication.
- * @returns undefined when a factor or the product is no safe integer
+ * Product of sizes by checked multiplication from left to right: a zero does not excuse what overflows before it.
+ * @returns undefined when a factor or a partial product is no safe integer
  */
 export function checkedProduct(factors: readonly number[]): number | undefined {
-  // A zero anywhere makes the product zero, but must not hide factors that no dimension may have.
-  if (!factors.every((factor) => Number.isSafeInteger(factor) && factor >= 0)) return undefined;
-  if (factors.includes(0)) return 0;
   let product = 1;
   for (const factor of factors) {
+    if (!Number.isSafeInteger(factor) || factor < 0) return undefined;
     product *= factor;
     if (product > Number.MAX_SAFE_INTEGER) return undefined;
   }
