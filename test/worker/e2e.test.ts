@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { attach, attachHandle, type Model } from '../../worker/node/index.ts';
 import { matrices, writeSafetensors } from '../support/models.ts';
-import { PythonWorker, python, realModel } from '../support/python.ts';
+import { PythonWorker, python } from '../support/python.ts';
+import { miniLmDirectory as folder, noPython } from '../support/python-env.ts';
 import { Service } from '../support/service.ts';
 
 const compareScript = 'test/support/worker_compare.py';
@@ -78,11 +79,11 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   }
 }
 
-describe.skipIf(!realModel)('a real model', () => {
-  const folder = realModel!;
+describe.skipIf(noPython)('a real model', () => {
   let service: Service;
   beforeAll(async () => {
-    service = await new Service({ size: '256M', args: ['--source-root', folder] }).start();
+    service = new Service({ size: '256M', args: ['--source-root', folder] });
+    await service.start();
     await service.load(folder, 'org/minilm');
   });
   afterAll(() => service.dispose());
@@ -183,12 +184,12 @@ describe('life of an attachment', () => {
   });
 
   it('both come back after the service was killed, with their bytes', async () => {
-    const folder = join(service.dir, 'both');
-    cpSync(file, join(folder, 'a.safetensors'));
-    await service.load(folder, 'org/both');
+    const both = join(service.dir, 'both');
+    cpSync(file, join(both, 'a.safetensors'));
+    await service.load(both, 'org/both');
     await using m = await attach('org/both', { socket: service.socket });
     const expected = sum(m);
-    const worker = realModel ? pythonWorker(service.socket, 'org/both', folder, 'hold') : undefined;
+    const worker = noPython ? undefined : pythonWorker(service.socket, 'org/both', both, 'hold');
     if (worker) expect((await worker.next()).sum).toBe(expected);
 
     await service.stop('SIGKILL');
