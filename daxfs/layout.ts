@@ -185,7 +185,8 @@ export const overlayHeader = struct('overlay_header', 4096, 'v8', 'First block o
   u64('free_inode', 'tagged list head; all ones = empty'),
   u64('free_data', 'tagged list head'),
   u64('free_dirent', 'tagged list head'),
-  reserved(4024),
+  u64('probe_bound', 'private front: longest distance of a key from its home bucket; kernel-mountable: 0'),
+  reserved(4016),
 ]);
 
 export const bucket = struct('bucket', 16, 'v8', 'Overlay hash bucket; never returns to free.', [

@@ -37,7 +37,7 @@ inline constexpr uint32_t kModelNameBytesMax = 0xc2;  // longest name[:tag] in b
 inline constexpr uint32_t kRegistryFormatVersion = 0x1;  // version of everything marked ours
 inline constexpr uint64_t kLocatorMagic = 0x3145565253584144;
 inline constexpr uint64_t kRegistryMagic = 0x3153474552584144;
-inline constexpr uint64_t kFingerprint = 0x176d96fa813ca4cb;
+inline constexpr uint64_t kFingerprint = 0xe3d3d965a5be2463;
 inline constexpr uint64_t kNoHost = 15;
 inline constexpr uint64_t kNoContent = 0xfffff;
 
@@ -230,7 +230,8 @@ struct OverlayHeader {
   uint64_t free_inode;  // tagged list head; all ones = empty
   uint64_t free_data;  // tagged list head
   uint64_t free_dirent;  // tagged list head
-  uint8_t reserved[4024];  // 0
+  uint64_t probe_bound;  // private front: longest distance of a key from its home bucket; kernel-mountable: 0
+  uint8_t reserved[4016];  // 0
 };
 static_assert(sizeof(OverlayHeader) == 4096);
 static_assert(offsetof(OverlayHeader, magic) == 0);
@@ -243,7 +244,8 @@ static_assert(offsetof(OverlayHeader, next_ino) == 40);
 static_assert(offsetof(OverlayHeader, free_inode) == 48);
 static_assert(offsetof(OverlayHeader, free_data) == 56);
 static_assert(offsetof(OverlayHeader, free_dirent) == 64);
-static_assert(offsetof(OverlayHeader, reserved) == 72);
+static_assert(offsetof(OverlayHeader, probe_bound) == 72);
+static_assert(offsetof(OverlayHeader, reserved) == 80);
 
 /// Overlay hash bucket; never returns to free.
 struct Bucket {
