@@ -30,7 +30,7 @@ void InstallFaultHandler();
 template <typename Body>
 std::optional<MemoryFault> RunGuarded(const Body& body) {
   internal::GuardFrame frame;
-  if (sigsetjmp(frame.jump, 0) != 0) {
+  if (sigsetjmp(frame.jump, 1) != 0) {  // 1: the jump out of the handler unblocks the signal
     internal::guard_frame = nullptr;
     return frame.fault;
   }

@@ -33,8 +33,7 @@ void InstallFaultHandler() {
   std::call_once(once, [] {
     struct sigaction action = {};
     action.sa_sigaction = OnMemoryError;
-    // NODEFER: the jump out of the handler must not leave the signal blocked.
-    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigemptyset(&action.sa_mask);
     sigaction(SIGBUS, &action, &previous);
   });
