@@ -21,5 +21,26 @@ it('the addon was built with this layout', () => {
 });
 
 it('structure sizes are pinned: a change is a format change', () => {
-  expect(Object.fromEntries(STRUCTS.map(({ name, size }) => [name, size]))).toMatchInlineSnapshot();
+  expect(Object.fromEntries(STRUCTS.map(({ name, size }) => [name, size]))).toMatchInlineSnapshot(`
+    {
+      "bucket": 16,
+      "content_row": 1024,
+      "dirent": 272,
+      "host_row": 256,
+      "image_extent": 16,
+      "inode": 64,
+      "intent_row": 128,
+      "locator": 64,
+      "name_row": 256,
+      "overlay_dirent": 304,
+      "overlay_dirlist": 16,
+      "overlay_header": 4096,
+      "overlay_inode": 32,
+      "page_cache_header": 4096,
+      "registry_header": 4096,
+      "registry_state": 4096,
+      "slot": 16,
+      "superblock": 4096,
+    }
+  `);
 });
