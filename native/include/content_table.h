@@ -58,7 +58,7 @@ class ContentTable {
   /// Claims a row for a source (LOADING), or finds the row that has it. `now_ms` becomes created_at_ms.
   ClaimResult Claim(HostRef self, SourceKey key, uint64_t now_ms) {
     std::optional<ContentRef> rival;
-    for (int round = 0; round < kRoundsMax; round++) {
+    for (uint32_t round = 0; round < limits_.rounds; round++) {
       if (!hosts_.Alive(self)) return {ClaimOutcome::kLost, {}};
       if (auto found = FindLive(key)) return {ClaimOutcome::kExists, *found};
       const auto own = Reserve(self, key);
@@ -69,7 +69,7 @@ class ContentTable {
       Move(own->index, words::Content(words::ContentState::kClaiming, own->generation, self), Freed(*own));
       if (Settles(*rival)) return {ClaimOutcome::kExists, *rival};
     }
-    return {ClaimOutcome::kExists, *rival};
+    return {ClaimOutcome::kExists, rival.value_or(ContentRef{})};
   }
 
   bool IsLoading(HostRef self, ContentRef ref) const {
@@ -193,7 +193,6 @@ class ContentTable {
   }
 
  private:
-  static constexpr int kRoundsMax = 4;
   static constexpr int kTriesMax = 64;
   static constexpr int kCopiesMax = 16;
 

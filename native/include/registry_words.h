@@ -33,6 +33,8 @@ struct SourceKey {
 /// How long to wait for somebody else's few instructions before giving up, in rounds of about 50 ns.
 struct WaitLimits {
   uint32_t spins = 20000;
+  /// How often a claim that gave way for nothing starts again.
+  uint32_t rounds = 4;
 };
 
 /// A bounded wait.
@@ -43,7 +45,7 @@ class Waiter {
   /// False when the time is over.
   bool Again() {
     if (left_ == 0) return false;
-    if (--left_ % 64 == 0) sched_yield();
+    if (--left_ % 64 == 63) sched_yield();
     A::Pause();
     return true;
   }
