@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, { LogController } from 'fastify';
 import type { Config } from './config.ts';
 import { installAuth, readTokens } from './plugins/auth.ts';
+import { installDrain } from './plugins/drain.ts';
 import { installHostCheck } from './plugins/host-check.ts';
 import { installMetrics } from './plugins/metrics.ts';
 import { installOpenapi, openDocs } from './plugins/openapi.ts';
@@ -34,6 +35,7 @@ function createApp(deps: Deps): App {
   // Only JSON is read: a form or plain text would let foreign pages post without asking first.
   app.removeContentTypeParser('text/plain');
   installProblems(app);
+  installDrain(app);
   return app;
 }
 

@@ -100,6 +100,7 @@ class Service {
     const { onReserve } = hooks;
     this.#opening = openServices({
       config,
+      env: process.env,
       logger,
       clock,
       socketPath,

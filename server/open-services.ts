@@ -23,6 +23,8 @@ export interface OpenedServices {
 
 export interface OpenOptions {
   config: Config;
+  /** Where the hub cache is looked for when no source root is given. */
+  env: NodeJS.ProcessEnv;
   logger: FastifyBaseLogger;
   clock: () => number;
   /** Where workers attach; shown in handles. */
@@ -62,12 +64,12 @@ async function openRegion({ config, onReserve, signal }: OpenOptions) {
 /** @throws DaxfsError that says why the region cannot be created or adopted */
 export async function openServices(options: OpenOptions): Promise<OpenedServices> {
   const { region, created, choice } = await openRegion(options);
-  const { config, logger, clock, socketPath, onEvent } = options;
+  const { config, env, logger, clock, socketPath, onEvent } = options;
   try {
     const opened = await openStore({
       region,
       ...(config.hostId !== undefined && { hostId: config.hostId }),
-      sources: { roots: sourceRoots(config, process.env) },
+      sources: { roots: sourceRoots(config, env) },
       evict: config.evict,
       log: logger,
       now: clock,

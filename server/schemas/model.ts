@@ -22,7 +22,10 @@ export const ModelState = oneOf(
 const Placement = oneOf(['resident', 'cached'], 'resident: whole, in images; cached: blocks come and go');
 
 const Progress = Type.Object({
-  phase: oneOf(['resolving', 'scanning', 'allocating', 'copying', 'publishing', 'done'], 'what the load is doing'),
+  phase: oneOf(
+    ['resolving', 'scanning', 'allocating', 'copying', 'verifying', 'publishing', 'done'],
+    'what the load is doing',
+  ),
   bytesDone: integer('bytes copied'),
   bytesTotal: integer('bytes to copy; 0 while unknown'),
   bytesPerSecond: Type.Number({ minimum: 0, description: 'current rate' }),

@@ -6,7 +6,7 @@ export const Area = Type.Object({
   area: oneOf(['front', 'registry', 'chunks'], 'part of the region'),
   offset: integer('bytes from the start of the region'),
   size: integer('bytes'),
-  used: integer('bytes in use'),
+  used: Type.Optional(integer('bytes in use; absent where nothing counts them')),
 });
 
 export const RegionInfo = Type.Object({
@@ -15,6 +15,7 @@ export const RegionInfo = Type.Object({
   backing: text('kind of memory: tmpfs, hugetlbfs, file, devdax, memfd'),
   size: integer('bytes'),
   pageBytes: integer('size of the memory pages in force'),
+  numa: nullable(text('memory policy in force, such as interleave:0-1')),
   mapAlignment: integer('offsets of a mapping are multiples of this many bytes'),
   formatVersion: integer('version of the registry format'),
   createdAt: time('when the region was created'),
@@ -25,6 +26,12 @@ export const RegionInfo = Type.Object({
     reason: nullable(text('why it is only advisory')),
   }),
   areas: Type.Array(Area),
+  capacities: Type.Object({
+    hosts: integer('services'),
+    contents: integer('contents'),
+    names: integer('names'),
+    intents: integer('front operations in flight'),
+  }),
   chunkBytes: integer('unit of allocation'),
   freeBytes: integer('free chunks'),
   largestFreeBytes: integer('longest run of free chunks'),

@@ -66,7 +66,9 @@ async function awaitModel(store: ModelStore, request: AttachModel, gone: AbortSi
   try {
     return await untilReady(store, request.model, AbortSignal.any([gone, timeout]));
   } catch (error) {
-    if (!timeout.aborted || gone.aborted || error instanceof DaxfsError) throw error;
+    // A timer wraps the reason of its signal; the peer should read the reason itself.
+    if (gone.aborted) throw gone.reason;
+    if (!timeout.aborted || error instanceof DaxfsError) throw error;
     throw serverError('MODEL_WAIT_TIMEOUT', `${request.model} was not ready within ${seconds} s; wait longer.`);
   }
 }

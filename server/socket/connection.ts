@@ -7,7 +7,7 @@ import { native } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import type { Metrics } from '../metrics.ts';
-import { toDaxfsError } from '../problem.ts';
+import { stopping, toDaxfsError } from '../problem.ts';
 import type { GrantedHandle } from '../services.ts';
 import { attach, type Peer } from './attach.ts';
 import { parseRequest } from './request.ts';
@@ -81,8 +81,13 @@ export class Connection {
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
   }
 
-  /** Ends the connection without a word, as a stopped service would. */
+  /** Ends a lease without a word, as a lost service would; whoever still waits is told to come back. */
   close(): void {
+    if (this.#state === 'leased') this.#cut();
+    else this.refuse(stopping());
+  }
+
+  #cut(): void {
     this.#state = 'closing';
     this.#socket.destroy();
   }
@@ -182,6 +187,6 @@ export class Connection {
       sleep(SEND_TRIES_MAX * SEND_PAUSE_MS, false, { ref: false }),
     ]);
     // Half a line was sent, so an error line would only be garbage to the peer.
-    if (!done) this.close();
+    if (!done) this.#cut();
   }
 }

@@ -8,13 +8,14 @@ export interface LineClient {
   /** The next line, or null when the connection ended first. */
   line(): Promise<Record<string, unknown> | null>;
   /** Resolves when the connection has ended. */
-  ended: Promise<unknown>;
+  ended: Promise<void>;
 }
 
 export async function lineClient(path: string): Promise<LineClient> {
   const socket = connect(path);
   socket.on('error', () => {});
-  const ended = once(socket, 'close');
+  // Not once(): that rejects on an error, and a reset is an end like any other.
+  const ended = new Promise<void>((resolve) => socket.once('close', () => resolve()));
   await once(socket, 'connect');
   const lines: string[] = [];
   let rest = '';

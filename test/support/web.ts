@@ -17,13 +17,21 @@ export function testDeps(services: Services | null): Deps {
   return { lifecycle, metrics, logger: pino({ level: 'silent' }), clock: Date.now };
 }
 
+/** The caller closes it. */
+export async function buildTestApp(
+  deps: Deps,
+  flags: Record<string, unknown> = {},
+): Promise<{ app: App; config: Config }> {
+  const config = loadConfig({ flags: { logLevel: 'silent', ...flags }, folder: '/nonexistent' });
+  return { app: await buildApp(config, deps), config };
+}
+
 export async function testApp(
   services: Services | null,
   flags: Record<string, unknown> = {},
 ): Promise<{ app: App; deps: Deps; config: Config }> {
-  const config = loadConfig({ flags: { logLevel: 'silent', ...flags }, folder: '/nonexistent' });
   const deps = testDeps(services);
-  const app = await buildApp(config, deps);
+  const { app, config } = await buildTestApp(deps, flags);
   onTestFinished(() => app.close());
   return { app, deps, config };
 }
