@@ -100,11 +100,12 @@ const hugePageOf = (path: string): number => Number(statfsSync(path).bsize);
 
 /** A hugetlbfs that this user may write to: one that is mounted, or with privileges one of our own. */
 function hugetlbfsMount(env: DefaultEnvironment): string | null {
-  const mounted = readMounts(env).find(({ type, path }) => type === 'hugetlbfs' && isWritable(path));
+  const own = join(env.runDir, 'huge');
+  const usable = readMounts(env).filter(({ type, path }) => type === 'hugetlbfs' && isWritable(path));
+  const mounted = usable.find(({ path }) => path === own) ?? usable[0];
   if (mounted) return mounted.path;
   const [pool] = hugePagePools(env.root);
   if (!pool || pool.freeBytes < hugeBytesMin) return null;
-  const own = join(env.runDir, 'huge');
   return ensureMount('hugetlbfs', own, `pagesize=${pool.pageBytes},mode=0700`, env) ? own : null;
 }
 
@@ -113,7 +114,7 @@ const nameIn = (env: DefaultEnvironment) => (env.uid === 0 ? 'daxserve-region' :
 function hugetlbfsCandidate(env: DefaultEnvironment): Candidate | null {
   const mount = hugetlbfsMount(env);
   if (!mount) return null;
-  const freeBytes = freeHugeBytes(hugePageOf(mount), env.root);
+  const freeBytes = Math.min(freeOf(mount), freeHugeBytes(hugePageOf(mount), env.root));
   const why = `huge pages are reserved (${formatBytes(freeBytes)} free) and ${mount} is writable`;
   return { path: join(mount, nameIn(env)), freeBytes, why, faster: null };
 }
@@ -163,19 +164,28 @@ function existing({ path, why, faster }: Candidate): DefaultBacking | null {
   return { path, sizeBytes, exists: sizeBytes > 0, why: `a region is there already; ${why}`, faster };
 }
 
+/** The default region that exists, without mounting anything; null when there is none. */
+export function findDefault(env: DefaultEnvironment = currentEnvironment()): DefaultBacking | null {
+  const candidates = candidatesOf({ ...env, privileged: false });
+  for (const candidate of candidates) {
+    const found = candidate && existing(candidate);
+    if (found?.exists) return found;
+  }
+  return null;
+}
+
+const candidatesOf = (env: DefaultEnvironment) =>
+  [hugetlbfsCandidate(env), ownTmpfsCandidate(env), shmCandidate(env)] as const;
+
 /**
  * The place and size of the default region. May mount a file system of our own (with privileges), once.
  * @param size bytes asked for; without it as much as is sensible
  */
 export function chooseDefault(size?: number, env: DefaultEnvironment = currentEnvironment()): DefaultBacking {
-  const huge = hugetlbfsCandidate(env);
-  const own = ownTmpfsCandidate(env);
-  const shm = shmCandidate(env);
   // A region that exists comes first: the service adopts it after a restart, however full it makes its memory.
-  for (const candidate of [huge, own, shm]) {
-    const found = candidate && existing(candidate);
-    if (found?.exists) return found;
-  }
+  const found = findDefault(env);
+  if (found) return found;
+  const [huge, own, shm] = candidatesOf(env);
   const needed = Math.max(size ?? hugeBytesMin, regionBytesMin);
   const chosen = huge && huge.freeBytes >= needed ? huge : (own ?? shm);
   const sizeBytes = size ?? defaultSize(chosen, chosen === huge, env);

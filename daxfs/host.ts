@@ -6,7 +6,7 @@ import type { HostIdentity } from '../native/index.ts';
 import { daxfsError } from './errors.ts';
 import type { RangeLock } from './fence.ts';
 import { bootId } from './host-identity.ts';
-import { HOST_STATE } from './layout.ts';
+import { CONSTANTS, HOST_STATE } from './layout.ts';
 import type { Region } from './region.ts';
 import { findBeating, type HostRow, hostRowOffset, readHostRows } from './region-hosts.ts';
 
@@ -108,8 +108,10 @@ export async function takeHostRow(
   const own = identity.bootId.toString('hex');
   const attaching = await lockAttaching(region);
   try {
-    const lock = await chooseRow(region, identity, own);
-    return attachOrRelease(lock, attach);
+    for (let tries = 0; ; tries++) {
+      const lock = await chooseRow(region, identity, own);
+      if (attachOrRelease(lock, attach, tries < CONSTANTS.hostsMax.value)) return lock;
+    }
   } finally {
     attaching.release();
   }
@@ -126,12 +128,14 @@ async function chooseRow(region: Region, { name }: HostIdentity, own: string): P
   );
 }
 
-function attachOrRelease(lock: HostLock, attach: (index: number) => void): HostLock {
+/** False when a host of another kernel was quicker to take that free row, which only attaching finds out. */
+function attachOrRelease(lock: HostLock, attach: (index: number) => void, again: boolean): boolean {
   try {
     attach(lock.index);
-    return lock;
+    return true;
   } catch (error) {
     lock.release();
+    if (again && (error as NodeJS.ErrnoException).code === 'DAXFS_HOST_BUSY') return false;
     throw error;
   }
 }

@@ -1,7 +1,9 @@
 /** The public names of the filesystem layer. */
 export { type Backing, type BackingKind, openBacking, readDaxGeometry } from './backing.ts';
+export { contentFiles, type FilePlace } from './content-files.ts';
+export type { Content, ContentFields } from './content-row.ts';
 export { copyIntoRegion, type FileCopy } from './copy.ts';
-export { chooseDefault, type DefaultBacking } from './default-backing.ts';
+export { chooseDefault, type DefaultBacking, findDefault } from './default-backing.ts';
 export { DAXFS_ERRORS, DaxfsError, daxfsError, type ErrorKind, type ErrorTable } from './errors.ts';
 export { type ByteRange, Fence, type RangeLock, type ReadOnlyStrength } from './fence.ts';
 export { type HostLock, type HostOnKernel, isHostDead, isRowLocked, takeHostRow } from './host.ts';
@@ -14,4 +16,5 @@ export { type CreateOptions, deleteRegion } from './region-create.ts';
 export type { Coherence, RegionHeader } from './region-format.ts';
 export type { Capacities, Geometry } from './region-layout.ts';
 export type { OpenOptions } from './region-open.ts';
+export { type Host, Registry } from './registry.ts';
 export { formatBytes, type NumaPlacement, parseNuma, parseSize } from './units.ts';

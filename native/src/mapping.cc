@@ -107,7 +107,10 @@ Status Mapping::ApplyNuma(const NumaPolicy& numa) const {
 
 Status Mapping::Populate(uint64_t offset, uint64_t length, const std::function<bool(uint64_t)>& progress) const {
   const int advice = writable_ ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-  char* const start = At(offset, length);
+  // madvise starts at pages; the mapping itself does too.
+  const uint64_t head = offset % static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  char* const start = At(offset, length) - head;
+  length += head;
   PopulateRun run;
   std::array<std::thread, kPopulateThreads> threads;
   for (auto& thread : threads) thread = std::thread([&] { PopulateLoop(run, start, length, advice); });

@@ -36,6 +36,7 @@ Status AwaitReady(int socket, short events, Clock::time_point deadline) {
 
 bool WouldBlock() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 
+// A peer that has closed may have said why before: then EPIPE is no failure, what there is to receive tells.
 Status SendAll(int socket, const std::string& bytes, Clock::time_point deadline) {
   size_t sent = 0;
   while (sent < bytes.size()) {
@@ -44,6 +45,7 @@ Status SendAll(int socket, const std::string& bytes, Clock::time_point deadline)
       sent += static_cast<size_t>(n);
       continue;
     }
+    if (errno == EPIPE) break;
     if (!WouldBlock()) return Status::Last("send");
     const Status status = AwaitReady(socket, POLLOUT, deadline);
     if (!status.ok()) return status;
