@@ -10,6 +10,11 @@ import type { Steps } from './pace.ts';
 
 type JsonRule = 'SYNTAX' | 'UTF8' | 'DUPLICATE_KEY' | 'NUMBER' | 'STRING_TOO_LONG';
 
+const spaceBytesMax = limit('jsonSpaceBytesMax');
+const stepBytesMax = limit('stepBytesMax');
+const integerMax = limit('sizeMax');
+const keyBytesMaxDefault = limit('tensorNameBytesMax');
+
 /** The kinds of documents; each has a code per rule. */
 export type JsonDocument = 'SAFETENSORS' | 'SHARD_INDEX' | 'MANIFEST';
 
@@ -21,11 +26,14 @@ const OPEN_BRACKET = 0x5b;
 const CLOSE_BRACKET = 0x5d;
 const COMMA = 0x2c;
 const COLON = 0x3a;
+const MINUS = 0x2d;
+const POINT = 0x2e;
 
 const escapes = new Map([...'"\\/bfnrt'].map((char, i) => [char.charCodeAt(0), '"\\/\b\f\n\r\t'.charCodeAt(i)]));
 
 const isSpace = (byte: number) => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 const isDigit = (byte: number | undefined): byte is number => byte !== undefined && byte >= 0x30 && byte <= 0x39;
+const isExponent = (byte: number | undefined) => byte === 0x65 || byte === 0x45;
 const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit < 0xdc00;
 const isLowSurrogate = (unit: number) => unit >= 0xdc00 && unit < 0xe000;
 
@@ -36,6 +44,8 @@ export class JsonScanner {
   /** File offset of byte 0 of the buffer. */
   readonly #base: number;
   #at = 0;
+  /** Where the last step ended. */
+  #stepAt = 0;
   #scratch: Buffer = Buffer.allocUnsafe(4096);
 
   /** @param file its name for messages; @param base offset of the JSON in the file, in bytes */
@@ -60,6 +70,13 @@ export class JsonScanner {
     return this.error(`${this.#document}_JSON_${rule}`, what, this.#base + at);
   }
 
+  /** True once per step of input. */
+  #isStepDone(): boolean {
+    if (this.#at - this.#stepAt < stepBytesMax) return false;
+    this.#stepAt = this.#at;
+    return true;
+  }
+
   #unexpected(wanted: string): LoaderError {
     const byte = this.#bytes[this.#at];
     const found = byte === undefined ? 'the end' : shown(Buffer.of(byte));
@@ -68,11 +85,11 @@ export class JsonScanner {
 
   /** The next byte that is no white space, without taking it; undefined at the end. */
   peek(): number | undefined {
-    const stop = Math.min(this.#bytes.length, this.#at + limit('jsonSpaceBytesMax'));
+    const stop = Math.min(this.#bytes.length, this.#at + spaceBytesMax);
     while (this.#at < stop && isSpace(this.#bytes[this.#at]!)) this.#at++;
     const byte = this.#bytes[this.#at];
     if (byte === undefined || !isSpace(byte)) return byte;
-    throw this.#fail('SYNTAX', `the JSON has more than ${limit('jsonSpaceBytesMax')} bytes of white space in a row`);
+    throw this.#fail('SYNTAX', `the JSON has more than ${spaceBytesMax} bytes of white space in a row`);
   }
 
   #take(byte: number, wanted: string): void {
@@ -83,7 +100,7 @@ export class JsonScanner {
   /** Steps over spaces (0x20) and gives the first other byte, without taking it; undefined at the end. */
   *padding(): Steps<number | undefined> {
     for (;;) {
-      const stop = Math.min(this.#bytes.length, this.#at + limit('stepBytesMax'));
+      const stop = Math.min(this.#bytes.length, this.#at + stepBytesMax);
       while (this.#at < stop && this.#bytes[this.#at] === 0x20) this.#at++;
       if (this.#at < stop || stop === this.#bytes.length) return this.#bytes[this.#at];
       yield;
@@ -95,56 +112,84 @@ export class JsonScanner {
     if (this.peek() !== undefined) throw this.#unexpected('the end');
   }
 
-  /**
-   * Reads an object; `onMember` reads each value. The key is unescaped.
-   * @param keyBytesMax bytes of the longest key
-   */
-  *members(onMember: (key: string, offset: number) => Steps<void>, keyBytesMax = limit('tensorNameBytesMax')) {
-    this.#take(OPEN_BRACE, 'an object');
-    const seen = new Set<string>();
-    let more = this.peek() !== CLOSE_BRACE;
-    while (more) {
-      this.peek();
-      const offset = this.offset;
-      const key: string = yield* this.string(keyBytesMax);
-      if (seen.has(key)) {
-        throw this.#fail(
-          'DUPLICATE_KEY',
-          `the key ${shown(key)} appears twice; write the file again`,
-          offset - this.#base,
-        );
-      }
-      seen.add(key);
-      this.#take(COLON, 'a colon');
-      yield* onMember(key, offset);
-      more = this.peek() === COMMA;
-      if (more) this.#at++;
-      yield;
-    }
-    this.#take(CLOSE_BRACE, 'a comma or the end of the object');
+  /** Opens an object or array. @returns false when it is empty, and then steps behind it */
+  #open(opening: number, closing: number, wanted: string): boolean {
+    this.#take(opening, wanted);
+    if (this.peek() !== closing) return true;
+    this.#at++;
+    return false;
   }
 
-  /** Reads an array; `onElement` reads each element. */
-  *elements(onElement: (index: number) => Steps<void> | void): Steps<void> {
-    this.#take(OPEN_BRACKET, 'an array');
-    let more = this.peek() !== CLOSE_BRACKET;
-    for (let index = 0; more; index++) {
-      const steps = onElement(index);
-      if (steps) yield* steps;
-      more = this.peek() === COMMA;
-      if (more) this.#at++;
-      yield;
+  /** After an item: true when another follows; steps behind the end otherwise. */
+  #another(closing: number): boolean {
+    const byte = this.peek();
+    if (byte !== COMMA && byte !== closing) throw this.#unexpected('a comma or the end of the list');
+    this.#at++;
+    return byte === COMMA;
+  }
+
+  /** Reads a key that is not among those seen, and its colon. */
+  #key(isSeen: (key: string) => boolean, bytesMax: number): string {
+    this.peek();
+    const at = this.#at;
+    const key = this.text(bytesMax);
+    if (isSeen(key)) throw this.#fail('DUPLICATE_KEY', `the key ${shown(key)} appears twice; write the file again`, at);
+    this.#take(COLON, 'a colon');
+    return key;
+  }
+
+  /** Reads a small object in one step; `onMember` reads each value and refuses keys that it does not know. */
+  object(onMember: (key: string) => void): void {
+    const seen: string[] = [];
+    let more = this.#open(OPEN_BRACE, CLOSE_BRACE, 'an object');
+    while (more) {
+      const key = this.#key((text) => seen.includes(text), keyBytesMaxDefault);
+      seen.push(key);
+      onMember(key);
+      more = this.#another(CLOSE_BRACE);
     }
-    this.#take(CLOSE_BRACKET, 'a comma or the end of the array');
+  }
+
+  /**
+   * Reads an object of any size; `onMember` reads each value.
+   * @param keyBytesMax bytes of the longest key
+   */
+  *members(onMember: (key: string, at: number) => Steps<void> | void, keyBytesMax = keyBytesMaxDefault): Steps<void> {
+    const seen = new Set<string>();
+    const isSeen = (key: string) => seen.has(key);
+    let more = this.#open(OPEN_BRACE, CLOSE_BRACE, 'an object');
+    while (more) {
+      this.peek();
+      const at = this.offset;
+      const key = this.#key(isSeen, keyBytesMax);
+      seen.add(key);
+      const steps = onMember(key, at);
+      if (steps) yield* steps;
+      more = this.#another(CLOSE_BRACE);
+      if (this.#isStepDone()) yield;
+    }
+  }
+
+  /** Reads an array of any size; `onElement` reads each element. */
+  *elements(onElement: () => Steps<void> | void): Steps<void> {
+    let more = this.#open(OPEN_BRACKET, CLOSE_BRACKET, 'an array');
+    while (more) {
+      const steps = onElement();
+      if (steps) yield* steps;
+      more = this.#another(CLOSE_BRACKET);
+      if (this.#isStepDone()) yield;
+    }
   }
 
   /** Reads an array of at most `countMax` integers. */
-  *integers(countMax: number, tooMany: () => LoaderError): Steps<number[]> {
+  integers(countMax: number, tooMany: () => LoaderError): number[] {
     const out: number[] = [];
-    yield* this.elements(() => {
+    let more = this.#open(OPEN_BRACKET, CLOSE_BRACKET, 'an array');
+    while (more) {
       if (out.length === countMax) throw tooMany();
       out.push(this.integer());
-    });
+      more = this.#another(CLOSE_BRACKET);
+    }
     return out;
   }
 
@@ -152,29 +197,40 @@ export class JsonScanner {
   integer(): number {
     const first = this.peek();
     const start = this.#at;
-    if (!isDigit(first) && first !== 0x2d) throw this.#unexpected('a number');
+    if (!isDigit(first) && first !== MINUS) throw this.#unexpected('a number');
+    let value = 0;
+    let at = start;
+    for (let byte: number | undefined = first; isDigit(byte) && value <= integerMax; byte = this.#bytes[++at]) {
+      value = value * 10 + (byte - 0x30);
+    }
+    const next = this.#bytes[at];
+    // The slow way also says what is wrong: a sign, a fraction, a leading zero, too many digits.
+    const plain = value <= integerMax && (first !== 0x30 || at === start + 1) && next !== POINT && !isExponent(next);
+    if (plain && first !== MINUS) this.#at = at;
+    else this.#refuseNumber(start);
+    return value;
+  }
+
+  #refuseNumber(start: number): never {
     this.#number();
     const text = this.#bytes.toString('latin1', start, this.#at);
-    const value = /^\d{1,15}$/.test(text) ? Number(text) : -1;
-    if (value >= 0 && value <= limit('sizeMax')) return value;
     throw this.#fail('NUMBER', `${shown(text)} is no integer from 0 to 2^48 - 1; write the file again`, start);
   }
 
   /** Steps over a number of RFC 8259. */
   #number(): void {
-    if (this.#bytes[this.#at] === 0x2d) this.#at++;
+    if (this.#bytes[this.#at] === MINUS) this.#at++;
     if (this.#bytes[this.#at] === 0x30) this.#at++;
     else this.#digits();
     if (isDigit(this.#bytes[this.#at])) throw this.#unexpected('no digit after a leading zero');
-    if (this.#bytes[this.#at] === 0x2e) {
+    if (this.#bytes[this.#at] === POINT) {
       this.#at++;
       this.#digits();
     }
-    const exponent = this.#bytes[this.#at];
-    if (exponent !== 0x65 && exponent !== 0x45) return;
+    if (!isExponent(this.#bytes[this.#at])) return;
     this.#at++;
     const sign = this.#bytes[this.#at];
-    if (sign === 0x2b || sign === 0x2d) this.#at++;
+    if (sign === 0x2b || sign === MINUS) this.#at++;
     this.#digits();
   }
 
@@ -190,7 +246,7 @@ export class JsonScanner {
   /** Reads a finite number as a double. */
   number(): number {
     const first = this.peek();
-    if (!isDigit(first) && first !== 0x2d) throw this.#unexpected('a number');
+    if (!isDigit(first) && first !== MINUS) throw this.#unexpected('a number');
     const start = this.#at;
     this.#number();
     const value = Number(this.#bytes.toString('latin1', start, this.#at));
@@ -227,58 +283,67 @@ export class JsonScanner {
     if (byte === OPEN_BRACE) yield* this.members(inner);
     else if (byte === OPEN_BRACKET) yield* this.elements(inner);
     else if (byte === QUOTE) yield* this.string(limit('metadataValueBytesMax'));
-    else if (isDigit(byte) || byte === 0x2d) this.number();
+    else if (isDigit(byte) || byte === MINUS) this.number();
     else this.literal();
+  }
+
+  /** Reads a string of at most `bytesMax` bytes as they stand in the file, in one step: for small bounds. */
+  text(bytesMax: number): string {
+    this.#take(QUOTE, 'a string');
+    const start = this.#at;
+    const end = this.#plainRun(start, start + bytesMax + 1);
+    if (this.#bytes[end] !== QUOTE || end - start > bytesMax) {
+      const steps = this.#escaped(start, bytesMax);
+      for (;;) {
+        const { done, value } = steps.next();
+        if (done) return value;
+      }
+    }
+    this.#at = end + 1;
+    return this.#decode(this.#bytes, start, end, start);
   }
 
   /** Reads a string of at most `bytesMax` bytes as they stand in the file (escapes count as written). */
   *string(bytesMax: number): Steps<string> {
     this.#take(QUOTE, 'a string');
-    const start = this.#at;
-    const plainEnd = this.#plainRun(start);
-    if (plainEnd - start > bytesMax) throw this.#tooLong(bytesMax, start);
-    if (this.#bytes[plainEnd] === QUOTE) {
-      this.#at = plainEnd + 1;
-      return this.#decode(this.#bytes.subarray(start, plainEnd), start);
-    }
-    return yield* this.#longString(start, bytesMax);
+    return yield* this.#escaped(this.#at, bytesMax);
   }
 
   #tooLong(bytesMax: number, start: number): LoaderError {
     return this.#fail('STRING_TOO_LONG', `a string is longer than ${bytesMax} bytes; write the file again`, start);
   }
 
-  /** End of the run without quote, backslash or control character that starts at `from`, at most one step long. */
-  #plainRun(from: number): number {
-    const end = Math.min(this.#bytes.length, from + limit('stepBytesMax'));
+  /** End of the run without quote, backslash or control character that starts at `from` and ends before `stop`. */
+  #plainRun(from: number, stop: number): number {
+    const bytes = this.#bytes;
+    const end = Math.min(bytes.length, stop);
     let at = from;
     while (at < end) {
-      const byte = this.#bytes[at]!;
+      const byte = bytes[at]!;
       if (byte === QUOTE || byte === BACKSLASH || byte < 0x20) break;
       at++;
     }
     return at;
   }
 
-  *#longString(start: number, bytesMax: number): Steps<string> {
+  *#escaped(start: number, bytesMax: number): Steps<string> {
     let length = 0;
-    let steps = 0;
+    let pieces = 0;
     this.#at = start;
     for (;;) {
-      const end = this.#plainRun(this.#at);
+      const end = this.#plainRun(this.#at, this.#at + stepBytesMax);
       if (end - start > bytesMax) throw this.#tooLong(bytesMax, start);
       this.#reserve(length + end - this.#at + 4);
-      const out = this.#scratch;
-      length += this.#bytes.copy(out, length, this.#at, end);
+      length += this.#bytes.copy(this.#scratch, length, this.#at, end);
       this.#at = end;
       const byte = this.#bytes[end];
       if (byte === QUOTE) break;
-      if (byte === BACKSLASH) length = this.#escape(out, length);
+      if (byte === BACKSLASH) length = this.#escape(this.#scratch, length);
       else if (byte === undefined || byte < 0x20) throw this.#unexpected('the end of a string');
-      if (++steps % 1024 === 0 || byte >= 0x20) yield;
+      if (++pieces % 1024 === 0 || byte >= 0x20) yield;
     }
     this.#at++;
-    return this.#decode(this.#scratch.subarray(0, length), start);
+    return this.#decode(this.#scratch, 0, length, start);
   }
 
   /** Room for `bytes` in the buffer that escaped strings are unescaped into. */
@@ -321,8 +386,11 @@ export class JsonScanner {
     return Number.parseInt(text, 16);
   }
 
-  #decode(bytes: Buffer, at: number): string {
-    if (isUtf8(bytes)) return bytes.toString('utf8');
+  /** @param at where the string starts in the JSON, for the error */
+  #decode(bytes: Buffer, start: number, end: number, at: number): string {
+    if (isUtf8(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end))) {
+      return bytes.toString('utf8', start, end);
+    }
     throw this.#fail('UTF8', 'a string is no valid UTF-8; write the file again', at);
   }
 }

@@ -46,6 +46,12 @@ export const LIMITS = {
     reason: 'names are keys of every listing and of the manifest',
     largest: 'under 200',
   },
+  textBytesMax: {
+    value: 64 * KIB - 1,
+    unit: 'bytes',
+    reason: 'keys of metadata, and whatever else is read in one step',
+    largest: 'under 200',
+  },
   metadataValueBytesMax: {
     value: 4 * MIB,
     unit: 'bytes',
@@ -136,7 +142,7 @@ export const LIMITS = {
   },
   readBytesMax: { value: 1 * MIB, unit: 'bytes', reason: 'one pread of a header', largest: '' },
   stepBytesMax: {
-    value: 64 * KIB,
+    value: 16 * KIB,
     unit: 'bytes',
     reason: 'input handled between two looks at the clock',
     largest: '',

@@ -1,7 +1,7 @@
 /** Reads a manifest back. It comes out of shared memory, so it is checked like any untrusted file. */
 import { byteLength, DTYPES, isDtype } from './dtype.ts';
 import { shown } from './errors.ts';
-import { FORMATS } from './formats.ts';
+import { FORMATS, type FormatName } from './formats.ts';
 import { JsonScanner } from './json-scan.ts';
 import { limit } from './limits.ts';
 import { MANIFEST_VERSION, type Manifest, type ManifestFile } from './manifest-schema.ts';
@@ -12,10 +12,14 @@ import { compareUtf8 } from './utf8-order.ts';
 
 const QUOTE = 0x22;
 const OPEN_BRACE = 0x7b;
-const textBytesMax = 16 * limit('tensorNameBytesMax');
+const LOWER_T = 0x74;
+const LOWER_F = 0x66;
+const textBytesMax = limit('textBytesMax');
+const dimensionsMax = limit('dimensionsMax');
 
-type Fields = Map<string, unknown>;
-type Read = () => Steps<unknown>;
+type Fields = Record<string, unknown>;
+
+const members = ['version', 'format', 'source', 'revision', 'files', 'tensors', 'metadata'] as const;
 
 class ManifestReader {
   readonly #scan: JsonScanner;
@@ -28,97 +32,95 @@ class ManifestReader {
     return this.#scan.error('MANIFEST_FIELD', `${what}; load the model again`, at);
   }
 
-  /** Reads an object that has exactly the members of `readers`. */
-  *#object(what: string, readers: Readonly<Record<string, Read>>): Steps<Fields> {
-    const scan = this.#scan;
-    const fields: Fields = new Map();
-    const at = scan.offset;
-    const unknown = (key: string) => this.wrong(`${what} has the unknown member ${shown(key)}`);
-    yield* scan.members(function* (key) {
-      if (!Object.hasOwn(readers, key)) throw unknown(key);
-      fields.set(key, yield* readers[key]!());
+  #text = () => this.#scan.text(textBytesMax);
+  #integer = () => this.#scan.integer();
+  #tooManyDimensions = () => this.wrong('a tensor has too many dimensions');
+  #shape = () => this.#scan.integers(dimensionsMax, this.#tooManyDimensions);
+  #fileReaders = { path: this.#text, size: this.#integer, digest: this.#text };
+  #tensorReaders = {
+    name: this.#text,
+    dtype: this.#text,
+    shape: this.#shape,
+    file: this.#text,
+    offset: this.#integer,
+    length: this.#integer,
+  };
+
+  /** Reads a small object that has exactly the members of `readers`. */
+  #object(what: string, readers: Readonly<Record<string, () => unknown>>): Fields {
+    const at = this.#scan.offset;
+    const fields: Fields = Object.fromEntries(Object.keys(readers).map((key) => [key, undefined]));
+    this.#scan.object((key) => {
+      if (!Object.hasOwn(readers, key)) throw this.wrong(`${what} has the unknown member ${shown(key)}`);
+      fields[key] = readers[key]!();
     });
-    const missing = Object.keys(readers).find((key) => !fields.has(key));
-    if (missing !== undefined) throw this.wrong(`${what} has no member ${missing}`, at);
+    for (const key in readers) if (fields[key] === undefined) throw this.wrong(`${what} has no member ${key}`, at);
     return fields;
   }
 
-  *#list<T>(read: () => Steps<T>, max: number): Steps<T[]> {
+  *#list<T>(read: () => T, max: number): Steps<T[]> {
     const out: T[] = [];
-    const tooMany = () => this.wrong(`a list has more than ${max} items`);
-    yield* this.#scan.elements(function* () {
-      if (out.length === max) throw tooMany();
-      out.push(yield* read());
+    yield* this.#scan.elements(() => {
+      if (out.length === max) throw this.wrong(`a list has more than ${max} items`);
+      out.push(read());
     });
     return out;
   }
 
-  *#text(): Steps<string> {
-    return yield* this.#scan.string(textBytesMax);
-  }
-
-  *#textOrNull(): Steps<string | null> {
-    if (this.#scan.peek() === QUOTE) return yield* this.#text();
+  #revision(): string | null {
+    if (this.#scan.peek() === QUOTE) return this.#text();
     if (this.#scan.literal() === null) return null;
     throw this.wrong('revision is neither a text nor null');
-  }
-
-  // biome-ignore lint/correctness/useYield: a reader like the others
-  *#integer(): Steps<number> {
-    return this.#scan.integer();
   }
 
   *read(): Steps<Manifest> {
     const scan = this.#scan;
     if (scan.peek() !== OPEN_BRACE) throw this.wrong('the manifest is no object');
-    const fields = yield* this.#object('the manifest', {
-      version: () => this.#version(),
-      format: () => this.#text(),
-      source: () => this.#text(),
-      revision: () => this.#textOrNull(),
-      files: () => this.#list(() => this.#file(), limit('filesMax')),
-      tensors: () => this.#list(() => this.#tensor(), limit('tensorsMax')),
-      metadata: () => this.#metadata(),
-    });
+    const found: Partial<Manifest> = {};
+    const member = this.#member.bind(this);
+    yield* scan.members((key) => member(key, found));
     scan.end();
-    const manifest = Object.fromEntries(fields) as Manifest;
-    if (!FORMATS.includes(manifest.format)) throw this.wrong(`the format ${shown(manifest.format)} is unknown`, 0);
-    return manifest;
+    const missing = members.find((key) => found[key] === undefined);
+    if (missing !== undefined) throw this.wrong(`the manifest has no member ${missing}`);
+    return found as Manifest;
   }
 
-  // biome-ignore lint/correctness/useYield: a reader like the others
-  *#version(): Steps<number> {
+  *#member(key: string, out: Partial<Manifest>): Steps<void> {
+    if (key === 'version') out.version = this.#version();
+    else if (key === 'format') out.format = this.#format();
+    else if (key === 'source') out.source = this.#text();
+    else if (key === 'revision') out.revision = this.#revision();
+    else if (key === 'files') out.files = yield* this.#list(() => this.#file(), limit('filesMax'));
+    else if (key === 'tensors') out.tensors = yield* this.#list(() => this.#tensor(), limit('tensorsMax'));
+    else if (key === 'metadata') out.metadata = yield* this.#metadata();
+    else throw this.wrong(`the manifest has the unknown member ${shown(key)}`);
+  }
+
+  #version(): typeof MANIFEST_VERSION {
     const version = this.#scan.integer();
     if (version === MANIFEST_VERSION) return version;
     const what = `the manifest has version ${version}, this build reads ${MANIFEST_VERSION}; load the model again`;
     throw this.#scan.error('MANIFEST_VERSION', what);
   }
 
-  *#file(): Steps<ManifestFile> {
+  #format(): FormatName {
+    const text = this.#text();
+    const format = FORMATS.find((name) => name === text);
+    if (format === undefined) throw this.wrong(`the format ${shown(text)} is unknown`);
+    return format;
+  }
+
+  #file(): ManifestFile {
     const at = this.#scan.offset;
-    const fields = yield* this.#object('a file', {
-      path: () => this.#text(),
-      size: () => this.#integer(),
-      digest: () => this.#text(),
-    });
-    const file = Object.fromEntries(fields) as unknown as ManifestFile;
+    const file = this.#object('a file', this.#fileReaders) as unknown as ManifestFile;
     if (!isContentPath(file.path)) throw this.wrong(`the path ${shown(file.path)} is not allowed`, at);
     if (!/^[0-9a-f]{32}$/.test(file.digest)) throw this.wrong(`${shown(file.path)} has no XXH3-128 digest`, at);
     return file;
   }
 
-  *#tensor(): Steps<TensorInfo> {
+  #tensor(): TensorInfo {
     const at = this.#scan.offset;
-    const tooMany = () => this.wrong('a tensor has too many dimensions');
-    const fields = yield* this.#object('a tensor', {
-      name: () => this.#text(),
-      dtype: () => this.#text(),
-      shape: () => this.#scan.integers(limit('dimensionsMax'), tooMany),
-      file: () => this.#text(),
-      offset: () => this.#integer(),
-      length: () => this.#integer(),
-    });
-    const tensor = Object.fromEntries(fields) as unknown as TensorInfo;
+    const tensor = this.#object('a tensor', this.#tensorReaders) as unknown as TensorInfo;
     const what = tensorFault(tensor);
     if (what) throw this.wrong(`tensor ${shown(tensor.name)} ${what}`, at);
     return tensor;
@@ -129,7 +131,7 @@ class ManifestReader {
     const value = () => this.#metadataValue();
     yield* this.#scan.members(function* (key) {
       values.push([key, yield* value()]);
-    }, limit('ggufKeyBytesMax'));
+    }, textBytesMax);
     return Object.fromEntries(values);
   }
 
@@ -138,13 +140,10 @@ class ManifestReader {
     const byte = scan.peek();
     if (byte === QUOTE) return yield* scan.string(limit('metadataValueBytesMax'));
     if (byte === OPEN_BRACE) {
-      const fields = yield* this.#object('a metadata value', {
-        type: () => this.#text(),
-        length: () => this.#integer(),
-      });
-      return Object.fromEntries(fields) as { type: string; length: number };
+      const fields = this.#object('a metadata value', { type: this.#text, length: this.#integer });
+      return fields as { type: string; length: number };
     }
-    if (byte !== 0x74 && byte !== 0x66) return scan.number();
+    if (byte !== LOWER_T && byte !== LOWER_F) return scan.number();
     return scan.literal() === true;
   }
 }

@@ -21,6 +21,8 @@ export interface SafetensorsHeader {
 }
 
 const lengthBytes = 8;
+const tensorsMax = limit('tensorsMax');
+const dimensionsMax = limit('dimensionsMax');
 const QUOTE = 0x22;
 const METADATA_KEY = '__metadata__';
 const OPEN_BRACE = 0x7b;
@@ -56,42 +58,38 @@ class HeaderReader {
     yield* this.#scan.members(onMember);
   }
 
-  *#member(key: string, at: number): Steps<void> {
-    if (key === METADATA_KEY) return yield* this.#metadata();
-    if (this.entries.length === limit('tensorsMax')) {
-      throw this.#scan.error(
-        'SOURCE_TOO_MANY_TENSORS',
-        `the file has more than ${limit('tensorsMax')} tensors; split it`,
-      );
+  #member(key: string, at: number): Steps<void> | undefined {
+    if (key === METADATA_KEY) return this.#metadata();
+    if (this.entries.length === tensorsMax) {
+      throw this.#scan.error('SOURCE_TOO_MANY_TENSORS', `the file has more than ${tensorsMax} tensors; split it`);
     }
-    this.entries.push(yield* this.#entry(key, at));
+    this.entries.push(this.#entry(key, at));
+    return undefined;
   }
 
   *#metadata(): Steps<void> {
     const scan = this.#scan;
     const { metadata } = this;
-    const wrong = () =>
-      scan.error('SAFETENSORS_METADATA', '__metadata__ is no map from strings to strings; write the file again');
-    if (scan.peek() !== OPEN_BRACE) throw wrong();
+    const what = '__metadata__ is no map from strings to strings; write the file again';
+    if (scan.peek() !== OPEN_BRACE) throw scan.error('SAFETENSORS_METADATA', what);
     yield* scan.members(function* (key) {
-      if (scan.peek() !== QUOTE) throw wrong();
+      if (scan.peek() !== QUOTE) throw scan.error('SAFETENSORS_METADATA', what);
       metadata.set(key, yield* scan.string(limit('metadataValueBytesMax')));
-    }, limit('metadataValueBytesMax'));
+    }, limit('textBytesMax'));
   }
 
-  *#entry(name: string, at: number): Steps<Entry> {
+  #entry(name: string, at: number): Entry {
     const scan = this.#scan;
     let dtype: SafetensorsDtypeName | undefined;
     let shape: number[] | undefined;
     let range: [number, number] | undefined;
-    const self = this;
     if (scan.peek() !== OPEN_BRACE) {
       throw scan.error('SAFETENSORS_ENTRY', `the entry of tensor ${shown(name)} is no object; write the file again`);
     }
-    yield* scan.members(function* (key) {
-      if (key === 'dtype') dtype = yield* self.#dtype(name);
-      else if (key === 'shape') shape = yield* self.#shape(name);
-      else if (key === 'data_offsets') range = yield* self.#range(name);
+    scan.object((key) => {
+      if (key === 'dtype') dtype = this.#dtype(name);
+      else if (key === 'shape') shape = this.#shape(name);
+      else if (key === 'data_offsets') range = this.#range(name);
       else throw scan.error('SAFETENSORS_ENTRY', `tensor ${shown(name)} has the unknown member ${shown(key)}`);
     });
     if (dtype && shape && range) return { name, dtype, shape, begin: range[0], end: range[1], at };
@@ -99,8 +97,8 @@ class HeaderReader {
     throw scan.error('SAFETENSORS_ENTRY', what, at);
   }
 
-  *#dtype(name: string): Steps<SafetensorsDtypeName> {
-    const dtype = yield* this.#scan.string(limit('tensorNameBytesMax'));
+  #dtype(name: string): SafetensorsDtypeName {
+    const dtype = this.#scan.text(limit('tensorNameBytesMax'));
     if (isSafetensorsDtype(dtype)) return dtype;
     const known = Object.keys(SAFETENSORS_DTYPES).join(' ');
     throw this.#scan.error(
@@ -109,20 +107,18 @@ class HeaderReader {
     );
   }
 
-  *#shape(name: string): Steps<number[]> {
-    const max = limit('dimensionsMax');
-    const tooMany = () =>
-      this.#scan.error('SAFETENSORS_SHAPE', `tensor ${shown(name)} has more than ${max} dimensions`);
-    return yield* this.#scan.integers(max, tooMany);
+  #shape(name: string): number[] {
+    return this.#scan.integers(dimensionsMax, () =>
+      this.#scan.error('SAFETENSORS_SHAPE', `tensor ${shown(name)} has more than ${dimensionsMax} dimensions`),
+    );
   }
 
-  *#range(name: string): Steps<[number, number]> {
-    const wrong = () =>
-      this.#scan.error(
-        'SAFETENSORS_OFFSETS',
-        `data_offsets of tensor ${shown(name)} must be [begin, end] with begin <= end`,
-      );
-    const [begin, end] = yield* this.#scan.integers(2, wrong);
+  #range(name: string): [number, number] {
+    const wrong = () => {
+      const what = `data_offsets of tensor ${shown(name)} must be [begin, end] with begin <= end`;
+      return this.#scan.error('SAFETENSORS_OFFSETS', what);
+    };
+    const [begin, end] = this.#scan.integers(2, wrong);
     if (begin === undefined || end === undefined || begin > end) throw wrong();
     return [begin, end];
   }

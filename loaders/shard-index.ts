@@ -29,9 +29,9 @@ function* weightMap(scan: JsonScanner): Steps<WeightMap> {
   const wrong = () =>
     scan.error('SHARD_INDEX_WEIGHT_MAP', 'weight_map is no map from tensor names to file names; write the index again');
   if (scan.peek() !== OPEN_BRACE) throw wrong();
-  yield* scan.members(function* (tensor, at) {
+  yield* scan.members((tensor, at) => {
     if (scan.peek() !== QUOTE) throw wrong();
-    const shard = yield* scan.string(limit('tensorNameBytesMax'));
+    const shard = scan.text(limit('tensorNameBytesMax'));
     if (!isPlainName(shard)) {
       throw scan.error(
         'SHARD_INDEX_SHARD_NAME',
