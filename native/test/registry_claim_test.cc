@@ -113,6 +113,13 @@ void TestPausedClaimant() {
   const det::Scenario paused{"claim by a host taken for dead", Reset, {Claims(0), bury_and_claim}, check};
   ok &= det::Explore(paused, Preempt(3, 300000)).ok;
   ok &= det::ExploreCrashes(paused, 1, Preempt(1, 2000)).ok;
+  // Of another source, in the row where the other's search begins: it still writes its key, but not into a row in use.
+  const SourceKey other{9, 1};
+  const det::Scenario apart{"claim by a host taken for dead, another source", Reset, {Claims(0, other), bury_and_claim}, [] {
+                              DET_CHECK(results[1].outcome == ClaimOutcome::kClaimed);
+                              DET_CHECK(world->RowsOf(kKey) == 1);
+                            }};
+  ok &= det::Explore(apart, Preempt(3, 100000)).ok;
   ok &= det::RunSeeded(paused, 1, 50000).ok;
 }
 

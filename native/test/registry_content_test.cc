@@ -155,6 +155,11 @@ void TestEdges() {
   host.Abandon(claim.ref);
   world.host(1).Abandon(other.ref);
   good &= world.ChunksIn(words::ChunkState::kFree) == 3;
+  // What was allocated but is in no image goes back.
+  const auto tidy = host.Claim(kKey, 2);
+  host.AllocateRun(tidy.ref, 1);
+  good &= host.Publish(tidy.ref, World::Body(*host.AllocateRun(tidy.ref, 1), 1), false);
+  good &= world.ChunksIn(words::ChunkState::kUsed) == 1 && world.ChunksIn(words::ChunkState::kFree) == 2;
   // Damage: quarantined with its pins, freed when nobody is left.
   Reset();
   good &= host.Pin(content) && world.host(1).contents().Quarantine(content) && !host.Free(content);
