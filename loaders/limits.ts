@@ -7,7 +7,7 @@ export interface Limit {
   readonly value: number;
   readonly unit: string;
   readonly reason: string;
-  /** The largest real case known to us; empty where the bound is the format's own. */
+  /** The largest real case known to us, rounded; empty where the bound is the format's own or ours alone. */
   readonly largest: string;
 }
 
@@ -109,7 +109,6 @@ export const LIMITS = {
     reason: 'larger than any page; padding before data is skipped, not read',
     largest: '4096',
   },
-  ggufSplitsMax: { value: 65_535, unit: 'parts', reason: 'split.count has 16 bits', largest: 'under 100' },
   keptTextBytesMax: {
     value: 64 * KIB,
     unit: 'bytes',
