@@ -43,20 +43,42 @@ function pytestCounts() {
   return { passed: number('tests') - failed - number('skipped'), failed, skipped: number('skipped') };
 }
 
-step('lint', bin('biome'), ['ci', '.']);
+step('lint', bin('biome'), ['ci', `--colors=${process.stdout.isTTY ? 'force' : 'off'}`, '.']);
 step('types', bin('tsc'), ['-p', 'tsconfig.json', '--noEmit']);
 step('native tests', 'make', ['-C', 'native', '-j2', 'test']);
 const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${join(out, 'vitest.json')}`];
 step('vitest', bin('vitest'), ['run', ...reporters], vitestCounts);
 
-const python = join(root, '.venv/bin/python');
-if (existsSync(python)) {
-  const args = ['-m', 'pytest', '-q', 'worker/python/tests', `--junitxml=${join(out, 'pytest.xml')}`];
-  step('Python worker', python, args, pytestCounts);
-} else {
-  console.log('\n== Python worker: skipped, no .venv (the set-up says why)');
+/** Runs pytest on the Python worker with one interpreter. */
+function pythonWorker(title, python, ...args) {
+  rmSync(join(out, 'pytest.xml'), { force: true });
+  const junit = `--junitxml=${join(out, 'pytest.xml')}`;
+  step(
+    title,
+    python,
+    ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'worker/python/tests', junit, ...args],
+    pytestCounts,
+  );
+}
+
+function skip(title, why) {
+  console.log(`\n== ${title}: skipped, ${why}`);
   counts.skipped += 1;
 }
+
+const canImport = (python, modules) => spawnSync(python, ['-c', `import ${modules}`], { stdio: 'ignore' }).status === 0;
+
+const venv = join(root, '.venv/bin/python');
+if (existsSync(venv)) pythonWorker('Python worker', venv);
+else skip('Python worker', 'no .venv (the set-up says why)');
+
+const withTorch = ['python3', '/usr/bin/python3'].find((python) => canImport(python, 'torch, numpy, pytest'));
+if (withTorch) pythonWorker('Python worker with torch', withTorch, '-k', 'torch');
+else
+  skip(
+    'Python worker with torch',
+    'no interpreter has torch, numpy and pytest (Debian: apt-get install python3-torch python3-pytest)',
+  );
 
 console.log(`\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exit(counts.failed === 0 ? 0 : 1);
