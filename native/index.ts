@@ -202,6 +202,9 @@ export interface Registry {
   clearHostBit(index: number, row: number): void;
 }
 
+/** One parameter of a mount: a flag, a string, or a descriptor. */
+export type MountOption = { name: string } | { name: string; value: string } | { name: string; fd: number };
+
 export interface Native {
   fingerprint: bigint;
   registryFormatVersion: number;
@@ -233,6 +236,15 @@ export interface Native {
   startCopy(mapping: Mapping, items: CopyItem[], options: CopyOptions): CopyJob;
 
   Registry: new (mapping: Mapping, registryOffset: number) => Registry;
+
+  /** Zeroed memory of an open DMA heap; its dma-buf, read-write, close-on-exec. @throws ENOTTY not a heap, ENOMEM... */
+  dmaHeapAllocate(heap: number, length: number): Promise<number>;
+  /** Brackets access of the CPU to a dma-buf: once before, once after with `end`. */
+  dmaBufSync(fd: number, end: boolean): void;
+  /** The dma-buf behind a daxfs mount; `fd` is a file or directory in it. @throws ENOENT mount of a physical range, ENOTTY */
+  daxfsDmaBuf(fd: number): number;
+  /** fsopen, fsconfig for each option, fsmount, move_mount. @throws ENODEV (fsopen): the kernel lacks the type; the text holds what the filesystem said */
+  mountFilesystem(type: string, target: string, options: readonly MountOption[]): Promise<void>;
 }
 
 function addonPath(): string {

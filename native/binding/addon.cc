@@ -14,6 +14,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitSocket(env, exports);
   InitCopy(env, exports);
   InitRegistry(env, exports);
+  InitDmaHeap(env, exports);
   return exports;
 }
 

@@ -11,6 +11,7 @@ void InitFence(Napi::Env env, Napi::Object exports);
 void InitSocket(Napi::Env env, Napi::Object exports);
 void InitCopy(Napi::Env env, Napi::Object exports);
 void InitRegistry(Napi::Env env, Napi::Object exports);
+void InitDmaHeap(Napi::Env env, Napi::Object exports);
 
 /// An Error as Node's own system errors: {code: 'ENOSPC', errno: -28, syscall: 'fallocate'}.
 Napi::Error ToError(Napi::Env env, const Status& status);
