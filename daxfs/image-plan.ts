@@ -14,10 +14,11 @@ import { roundUp } from './units.ts';
 export interface PlannedFile {
   /** As given (bytes shown as UTF-8). */
   path: string;
-  /** From the start of the image. */
+  /** From the start of the image; of the backing file with `data: 'backing'`; 0 with `data: 'export'`. */
   offset: number;
   size: number;
   origin: FileOrigin;
+  ino: number;
 }
 
 /** Every byte of [0, totalSize) is in exactly one of metadata, files (those with a path as origin) and zero. */
@@ -30,11 +31,20 @@ export interface ImagePlan {
   files: PlannedFile[];
   /** What lies between. A target that is zero already needs no writes there. */
   zero: { offset: number; length: number }[];
+  /** Of the backing file, whole blocks; 0 where file data is elsewhere. */
+  backingBytes: number;
 }
 
 export interface PlanOptions {
   /** Files of at least this size start on multiples of it (a power of two of at least a block). */
   largeFileAlign?: number;
+  /** Default 4096; 16384 or 65536 for machines with such pages. */
+  blockBytes?: number;
+  /**
+   * Where the bytes of regular files are to be: in the image (default), one after another in a backing file (split mode),
+   * or in the tree itself (export mode). Other than `inside`, `metadata` and `zero` alone cover the image.
+   */
+  data?: 'inside' | 'backing' | 'export';
 }
 
 /** An inode to be: its entry, its number, and for a directory its names. */
@@ -44,7 +54,7 @@ interface Node {
   mode: number;
   nlink: number;
   size: number;
-  /** From the start of the image; 0 for an empty directory. */
+  /** From the start of the image (a file outside of it: of where it is); 0 for an empty directory. */
   offset: number;
   /** Names with one character per byte. */
   children: { name: string; node: Node }[];
@@ -170,6 +180,14 @@ function directoryBytes(node: Node): Buffer {
   return bytes;
 }
 
+const plannedFile = ({ entry, offset, size, ino }: Node): PlannedFile => ({
+  path: entry.path.toString(),
+  offset,
+  size,
+  origin: entry.origin!,
+  ino,
+});
+
 /** Walks the image from its start: everything placed is written or zero. */
 class Layout {
   readonly metadata: ImagePlan['metadata'] = [];
@@ -193,7 +211,7 @@ class Layout {
 
   file(node: Node): void {
     const { origin } = node.entry;
-    this.files.push({ path: node.entry.path.toString(), offset: node.offset, size: node.size, origin: origin! });
+    this.files.push(plannedFile(node));
     if ('bytes' in origin!) {
       if (node.size > 0) this.write(origin.bytes);
     } else this.#end += node.size;
@@ -212,32 +230,44 @@ class Layout {
   }
 }
 
-function inodeTable(nodes: readonly Node[]): Buffer {
+/** Gives files their places outside of the image; returns the bytes that they take, whole blocks. */
+function placeOutside(files: readonly Node[], block: number, inOne: boolean): number {
+  let end = 0;
+  for (const node of files) {
+    node.offset = end;
+    if (inOne) end += roundUp(node.size, block);
+    if (!Number.isSafeInteger(end)) throw daxfsError('DAXFS_BAD_TREE', 'The files together have more than 2^53 bytes.');
+  }
+  return end;
+}
+
+function inodeTable(nodes: readonly Node[], dataOffset: (node: Node) => number): Buffer {
   const table = Buffer.alloc(nodes.length * inode.size);
-  nodes.forEach(({ ino, mode, entry, size, offset, nlink }, i) => {
+  nodes.forEach((node, i) => {
+    const { ino, mode, entry, size, nlink } = node;
     const at = i * inode.size;
     table.writeUInt32LE(ino, at + INODE.ino);
     table.writeUInt32LE(mode, at + INODE.mode);
     table.writeUInt32LE(entry.uid, at + INODE.uid);
     table.writeUInt32LE(entry.gid, at + INODE.gid);
     table.writeBigUInt64LE(BigInt(size), at + INODE.size);
-    table.writeBigUInt64LE(BigInt(offset === 0 ? 0 : offset - BLOCK), at + INODE.dataOffset);
+    table.writeBigUInt64LE(BigInt(dataOffset(node)), at + INODE.dataOffset);
     table.writeUInt32LE(nlink, at + INODE.nlink);
   });
   return table;
 }
 
-function superblockBytes(totalSize: number, inodeCount: number): Buffer {
+function superblockBytes(totalSize: number, inodeCount: number, block: number): Buffer {
   return encode(superblock, {
     magic: CONSTANTS.superblockMagic.value,
     version: CONSTANTS.superblockVersion.value,
-    block_size: BLOCK,
+    block_size: block,
     total_size: BigInt(totalSize),
-    base_offset: BigInt(BLOCK),
-    base_size: BigInt(totalSize - BLOCK),
+    base_offset: BigInt(block),
+    base_size: BigInt(totalSize - block),
     inode_count: inodeCount,
     root_inode: 1,
-    data_offset: BigInt(roundUp(inodeCount * inode.size, BLOCK)),
+    data_offset: BigInt(roundUp(inodeCount * inode.size, block)),
   });
 }
 
@@ -248,19 +278,27 @@ function superblockBytes(totalSize: number, inodeCount: number): Buffer {
  */
 export function planImage(entries: readonly TreeEntry[], options: PlanOptions = {}): ImagePlan {
   const nodes = buildTree(entries);
-  const align = options.largeFileAlign ?? BLOCK;
-  const isLarge = (node: Node) => align > BLOCK && node.entry.type === 'file' && node.size >= align;
+  const block = options.blockBytes ?? BLOCK;
+  const align = options.largeFileAlign ?? block;
+  const data = options.data ?? 'inside';
+  const isOutside = (node: Node) => data !== 'inside' && node.entry.type === 'file';
+  const isLarge = (node: Node) => align > block && node.entry.type === 'file' && node.size >= align;
+  const inside = nodes.filter((node) => !isOutside(node));
+  const outside = nodes.filter(isOutside);
   const layout = new Layout();
   const head = Buffer.alloc(superblock.size);
   const table = Buffer.alloc(nodes.length * inode.size);
   layout.write(head);
+  layout.align(block);
   layout.write(table);
-  layout.align(BLOCK);
-  for (const node of nodes) if (!isLarge(node)) layout.place(node, BLOCK);
-  for (const node of nodes) if (isLarge(node)) layout.place(node, align);
-  const totalSize = layout.align(BLOCK);
-  superblockBytes(totalSize, nodes.length).copy(head);
-  inodeTable(nodes).copy(table);
-  const { metadata, files, zero } = layout;
-  return { totalSize, inodeCount: nodes.length, metadata, files, zero };
+  layout.align(block);
+  for (const node of inside) if (!isLarge(node)) layout.place(node, block);
+  for (const node of inside) if (isLarge(node)) layout.place(node, align);
+  const totalSize = layout.align(block);
+  const backingBytes = placeOutside(outside, block, data === 'backing');
+  superblockBytes(totalSize, nodes.length, block).copy(head);
+  inodeTable(nodes, (node) => (isOutside(node) || node.offset === 0 ? node.offset : node.offset - block)).copy(table);
+  const { metadata, zero } = layout;
+  const files = [...layout.files, ...outside.map(plannedFile)];
+  return { totalSize, inodeCount: nodes.length, metadata, files, zero, backingBytes };
 }
