@@ -5,7 +5,7 @@
 import type { HostIdentity } from '../native/index.ts';
 import { daxfsError } from './errors.ts';
 import type { RangeLock } from './fence.ts';
-import { bootId } from './host-identity.ts';
+import { lockDomain } from './host-identity.ts';
 import { CONSTANTS, HOST_STATE } from './layout.ts';
 import type { Region } from './region.ts';
 import { findBeating, type HostRow, hostRowOffset, readHostRows } from './region-hosts.ts';
@@ -33,7 +33,7 @@ export function isRowLocked(region: Region, index: number): boolean {
 
 /** True when the host ran on this kernel and is gone. False says nothing: it may live, or live elsewhere. */
 export function isHostDead(region: Region, host: HostOnKernel): boolean {
-  return hexOf(host.bootId) === bootId().toString('hex') && !isRowLocked(region, host.index);
+  return hexOf(host.bootId) === lockDomain(region).toString('hex') && !isRowLocked(region, host.index);
 }
 
 function lockRow(region: Region, index: number): HostLock | null {
@@ -105,7 +105,7 @@ export async function takeHostRow(
   identity: HostIdentity,
   attach: (index: number) => void = () => undefined,
 ): Promise<HostLock> {
-  const own = identity.bootId.toString('hex');
+  const own = lockDomain(region).toString('hex');
   const attaching = await lockAttaching(region);
   try {
     for (let tries = 0; ; tries++) {

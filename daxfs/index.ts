@@ -7,7 +7,7 @@ export { chooseDefault, type DefaultBacking, findDefault } from './default-backi
 export { DAXFS_ERRORS, DaxfsError, daxfsError, type ErrorKind, type ErrorTable } from './errors.ts';
 export { type ByteRange, Fence, type RangeLock, type ReadOnlyStrength } from './fence.ts';
 export { type HostLock, type HostOnKernel, isHostDead, isRowLocked, takeHostRow } from './host.ts';
-export { bootId, hostIdentity } from './host-identity.ts';
+export { bootId, hostIdentity, lockDomain } from './host-identity.ts';
 export { type ImagePlan, planImage } from './image-plan.ts';
 export { type TreeEntry, withParents } from './image-tree.ts';
 export { cgroupLimit, memoryAvailable } from './memory-limits.ts';

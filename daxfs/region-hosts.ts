@@ -4,7 +4,7 @@ import type { Mapping } from '../native/index.ts';
 import type { Backing } from './backing.ts';
 import { decode, decodeWord } from './codec.ts';
 import { DaxfsError, daxfsError } from './errors.ts';
-import { bootId } from './host-identity.ts';
+import { lockDomain } from './host-identity.ts';
 import { CONSTANTS, HOST_STATE, hostRow, hostWord } from './layout.ts';
 import { type RegionHeader, readHeader } from './region-format.ts';
 
@@ -68,7 +68,7 @@ export async function refuseForeignHosts(mapping: Mapping, backing: Backing, nam
     if (error instanceof DaxfsError) return;
     throw error;
   }
-  const own = bootId().toString('hex');
+  const own = lockDomain(backing).toString('hex');
   const foreign = readHostRows(mapping, header).filter((row) => row.state === HOST_STATE.LIVE && row.bootId !== own);
   const beating = await findBeating(mapping, header, foreign);
   if (!beating) return;

@@ -32,7 +32,7 @@ export interface OpenedStore {
 export async function openStore(options: OpenStoreOptions): Promise<OpenedStore> {
   const { region, sources, evict, log, now = Date.now } = options;
   const registry = new Registry(region);
-  const identity = hostIdentity(options.hostId);
+  const identity = hostIdentity(options.hostId, region);
   const row = await takeHostRow(region, identity, (index) => {
     const { recovered } = registry.attach(index, identity);
     log.info({ event: 'host.attached', host: identity.name, row: index, ...recovered }, 'attached to the region');

@@ -1,12 +1,13 @@
 /** Goal: one live instance per host id, and the dead told from the living at once. Method: real processes, killed; planted rows. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { encode, offsetOf } from '../../daxfs/codec.ts';
 import { isHostDead, isRowLocked, takeHostRow } from '../../daxfs/host.ts';
-import { bootId, hostIdentity, startTime } from '../../daxfs/host-identity.ts';
+import { bootId, hostIdentity, lockDomain, startTime } from '../../daxfs/host-identity.ts';
 import { HOST_STATE, hostRow } from '../../daxfs/layout.ts';
 import { Region } from '../../daxfs/region.ts';
 import { hostRowOffset } from '../../daxfs/region-hosts.ts';
@@ -63,6 +64,16 @@ it('says who we are', () => {
   expect(hostIdentity('n')).toMatchObject({ name: 'n', pid: process.pid, startTime: startTime() });
   expect(() => hostIdentity('x'.repeat(65))).toThrow(/--host-id/);
   expect(() => hostIdentity('')).toThrow(RangeError);
+});
+
+it('counts hosts on two nodes of one device as two kernels: they cannot see each other’s locks', () => {
+  const [a, b] = [openSync('/dev/null', 'r'), openSync('/dev/zero', 'r')];
+  const domain = (fd: number, kind: string) => lockDomain({ fd, kind }).toString('hex');
+  expect(domain(a, 'devdax')).toBe(domain(a, 'devdax'));
+  expect(domain(a, 'devdax')).not.toBe(domain(b, 'devdax'));
+  expect(domain(a, 'tmpfs')).toBe(bootId().toString('hex'));
+  closeSync(a);
+  closeSync(b);
 });
 
 it('refuses a second live instance, naming the process, and takes a dead one’s row at once', async () => {
