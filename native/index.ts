@@ -210,7 +210,7 @@ export interface Native {
   registryFormatVersion: number;
 
   Mapping: new (fd: number, offset: number, size: number, options: MapOptions) => Mapping;
-  /** Bytes of one page actually used for the mapping's backing at `offset` (4096, 2 MiB, ...), from /proc/self/smaps semantics. */
+  /** Reserves [offset, offset + length) of a file on a native thread; 4 KiB pages on a tmpfs that only advises huge ones. */
   fallocate(fd: number, offset: number, length: number): Promise<void>;
 
   /** OFD lock on [start, start+length): 'read', 'write' or 'unlock'. False when somebody else's lock conflicts. */
