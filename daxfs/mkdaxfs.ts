@@ -21,8 +21,8 @@ interface MkdaxfsOptions {
 
 /** Where the command writes; a test passes its own. */
 export interface Console {
-  out(text: string): void;
-  err(text: string): void;
+  out(text: string): unknown;
+  err(text: string): unknown;
   /** Progress is drawn only on a terminal. */
   isTerminal: boolean;
 }
