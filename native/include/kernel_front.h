@@ -1,0 +1,107 @@
+// A kernel-mountable front: every byte as v8 has it, published entries are changed in place and never freed or moved.
+#pragma once
+#include "kernel_names.h"
+
+namespace daxserve {
+
+template <typename A, typename Names = FnvNames>
+class KernelFront {
+ public:
+  static constexpr bool kRecycles = false;
+
+  explicit KernelFront(const OverlayParts& parts)
+      : files_(parts), intents_(parts.intents, parts.self, parts.owners), names_(files_, intents_) {}
+
+  KernelNames<A, Names>& names() { return names_; }
+  IntentTable<A>& intents() { return intents_; }
+  const Lower& lower() const { return files_.lower(); }
+  KernelFiles<A>& files() { return files_; }
+
+  int Stat(uint64_t ino, FileStat& out) { return files_.Stat(ino, out); }
+  int AddInode(uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t size) {
+    return files_.AddInode(ino, mode, uid, gid, size, IsDirectory(mode) ? 2 : 1);
+  }
+  /// Published entries stay for ever.
+  void RemoveInode(uint64_t) {}
+  int SetMode(uint64_t ino, uint32_t permissions) { return files_.SetMode(ino, permissions); }
+  int SetOwner(uint64_t ino, uint32_t uid, uint32_t gid) { return files_.SetOwner(ino, uid, gid); }
+  int Truncate(uint64_t ino, uint64_t size) { return files_.Truncate(ino, size); }
+
+  int Read(uint64_t ino, uint64_t offset, uint8_t* to, uint64_t length, uint64_t& done) {
+    FileStat stat;
+    if (const int error = files_.Stat(ino, stat)) return error;
+    done = offset >= stat.size ? 0 : stat.size - offset;
+    if (done > length) done = length;
+    const uint64_t block = files_.block_bytes();
+    for (uint64_t at = 0; at < done;) {
+      const uint64_t in_page = (offset + at) % block;
+      const uint64_t part = done - at < block - in_page ? done - at : block - in_page;
+      if (const int error = files_.ReadPage(ino, (offset + at) / block, in_page, to + at, part)) return error;
+      at += part;
+    }
+    return 0;
+  }
+
+  int Write(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length) {
+    FileStat stat;
+    if (const int error = files_.Stat(ino, stat)) return error;
+    const uint64_t end = offset + length;
+    if (end > stat.size) {
+      if (const int error = files_.Mask(ino, stat.size, end)) return error;
+    }
+    const int error = WritePages(ino, offset, from, length, stat.size);
+    if (error != 0 || end <= stat.size) return error;
+    return files_.GrowSize(ino, end);
+  }
+
+  int Append(uint64_t ino, const uint8_t* from, uint64_t length, uint64_t limit, uint64_t& at) {
+    FileStat stat;
+    if (const int error = files_.Stat(ino, stat)) return error;
+    if (length > limit || stat.size > limit - length) return EFBIG;
+    if (const int error = files_.Mask(ino, stat.size, stat.size + length)) return error;
+    if (const int error = files_.ReserveAppend(ino, length, limit, at)) return error;
+    return WritePages(ino, at, from, length, at);
+  }
+
+  /// From now on nothing can be created in the directory. EAGAIN: somebody else is removing it.
+  int CloseDirectory(uint64_t ino, uint32_t row) { return files_.SetRemoved(ino, 0, row << 1 | 1); }
+  /// Undoes CloseDirectory of this row, nobody else's.
+  void ReopenDirectory(uint64_t ino, uint32_t row) { (void)files_.SetRemoved(ino, row << 1 | 1, 0); }
+  bool DirectoryOpen(uint64_t ino) { return !files_.Removed(ino); }
+
+ private:
+  static constexpr uint64_t kBatchMax = 256;
+
+  int WritePages(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length, uint64_t size) {
+    const uint64_t block = files_.block_bytes();
+    const uint64_t first = offset / block, pages = length == 0 ? 0 : (offset + length - 1) / block - first + 1;
+    const auto run = pages >= 2 && pages <= kBatchMax ? Batch(ino, first, pages) : std::nullopt;
+    for (uint64_t done = 0; done < length;) {
+      const uint64_t page = (offset + done) / block, at = (offset + done) % block;
+      const uint64_t part = length - done < block - at ? length - done : block - at;
+      const uint64_t reserved = run ? *run + (page - first) * block : 0;
+      const int error = files_.WritePage(ino, page, at, from + done, part, size, run ? &reserved : nullptr);
+      if (error != 0) {
+        for (uint64_t rest = page - first + 1; run && rest < pages; rest++) files_.pool().Free(EntryType::kPage, *run + rest * block);
+        return error;
+      }
+      done += part;
+    }
+    return 0;
+  }
+
+  /// One run for a write that finds none of its pages (v8); singly where there is no run.
+  std::optional<uint64_t> Batch(uint64_t ino, uint64_t first, uint64_t pages) {
+    for (uint64_t page = first; page < first + pages; page++) {
+      uint8_t* bytes = nullptr;
+      if (files_.Page(ino, page, bytes) != 0 || bytes != nullptr) return std::nullopt;
+    }
+    return files_.pool().AllocatePages(pages);
+  }
+
+  KernelFiles<A> files_;
+  IntentTable<A> intents_;
+  KernelNames<A, Names> names_;
+};
+
+}  // namespace daxserve

@@ -1,0 +1,223 @@
+// A private front: ours alone, recycles what is freed. See private_files.h and private_names.h.
+#pragma once
+#include "private_names.h"
+
+namespace daxserve {
+
+template <typename A, typename Names = FnvNames>
+class PrivateFront {
+ public:
+  explicit PrivateFront(const OverlayParts& parts)
+      : files_(parts), intents_(parts.intents, parts.self, parts.owners), names_(files_, intents_) {}
+
+  PrivateNames<A, Names>& names() { return names_; }
+  IntentTable<A>& intents() { return intents_; }
+  const Lower& lower() const { return files_.lower(); }
+  PrivateFiles<A>& files() { return files_; }
+
+  int Stat(uint64_t ino, FileStat& out) {
+    PrivateInode inode;
+    if (const int error = files_.Load(ino, inode)) return error;
+    const bool directory = IsDirectory(inode.mode);
+    if (directory && inode.dying()) return ENOENT;
+    out = {ino, inode.mode, inode.uid, inode.gid, directory ? 0 : inode.size, directory ? 2u : 1u};
+    return 0;
+  }
+
+  int AddInode(uint64_t ino, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t size) {
+    return files_.Add(ino, mode, uid, gid, size);
+  }
+
+  /// Frees an inode that no name leads to any more. Base files with several names keep theirs.
+  void RemoveInode(uint64_t ino) {
+    layout::Inode base;
+    const bool lower = lower_has(ino, base);
+    if (lower && !IsDirectory(base.mode) && base.nlink > 1) return;
+    files_.Reap(ino, lower ? &base : nullptr);
+  }
+
+  int SetMode(uint64_t ino, uint32_t permissions) {
+    return files_.Update(ino, [=](PrivateInode& inode) { inode.mode = (inode.mode & S_IFMT) | (permissions & 07777); });
+  }
+  int SetOwner(uint64_t ino, uint32_t uid, uint32_t gid) {
+    return files_.Update(ino, [=](PrivateInode& inode) {
+      inode.uid = uid;
+      inode.gid = gid;
+    });
+  }
+
+  int Read(uint64_t ino, uint64_t offset, uint8_t* to, uint64_t length, uint64_t& done) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      PrivateInode inode, after;
+      if (const int error = Settled(ino, inode)) return error;
+      done = offset >= inode.size ? 0 : inode.size - offset;
+      if (done > length) done = length;
+      if (const int error = ReadPages(inode, offset, to, done)) return error;
+      if (const int error = files_.Load(ino, after)) return error;
+      if (after.SameEpoch(inode)) return 0;
+    }
+    return EAGAIN;
+  }
+
+  /// Pages first, then the size. A truncation that came in between is seen at the end: then everything is done again.
+  int Write(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      PrivateInode inode;
+      if (const int error = Settled(ino, inode)) return error;
+      bool again = false;
+      const int error = WriteOnce(inode, offset, from, length, again);
+      if (!again) return error;
+    }
+    return EAGAIN;
+  }
+
+  /// Reserves [size, size + length) first, so that appends of all hosts lie one after another.
+  int Append(uint64_t ino, const uint8_t* from, uint64_t length, uint64_t limit, uint64_t& at) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      PrivateInode inode;
+      if (const int error = Settled(ino, inode)) return error;
+      at = inode.size;
+      if (length > limit || inode.size > limit - length) return EFBIG;
+      PrivateInode next = inode;
+      next.size += length;
+      const int error = files_.Store(inode, next);
+      if (error == 0) return Write(ino, at, from, length);
+      if (error != EAGAIN) return error;
+    }
+    return EAGAIN;
+  }
+
+  int Truncate(uint64_t ino, uint64_t size) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      PrivateInode inode;
+      if (const int error = Settled(ino, inode)) return error;
+      PrivateInode next = inode;
+      next.size = size;
+      if (size < inode.size) {
+        next.truncations++;
+        next.flags = PrivateInode::kTruncating | static_cast<uint32_t>(files_.PagesOf(inode)) << 12;
+        const uint64_t keep = size / files_.block_bytes() + (size % files_.block_bytes() != 0);
+        if (next.base_pages > keep) next.base_pages = static_cast<uint32_t>(keep);
+      }
+      const int error = files_.Store(inode, next);
+      if (error == EAGAIN) continue;
+      if (error == 0 && next.truncating()) files_.FinishTruncation(next);
+      return error;
+    }
+    return EAGAIN;
+  }
+
+  /// From now on nothing can be created in the directory. EAGAIN: somebody else is removing it.
+  int CloseDirectory(uint64_t ino, uint32_t row) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      PrivateInode inode;
+      if (const int error = files_.Load(ino, inode)) return error;
+      if (inode.dying()) return EAGAIN;
+      PrivateInode next = inode;
+      next.flags = PrivateInode::kDying | row << kRowShift;
+      const int error = files_.Store(inode, next);
+      if (error != EAGAIN) return error;
+    }
+    return EAGAIN;
+  }
+  /// Undoes CloseDirectory of this row, nobody else's.
+  void ReopenDirectory(uint64_t ino, uint32_t row) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      PrivateInode inode;
+      if (files_.Load(ino, inode) != 0 || inode.flags != (PrivateInode::kDying | row << kRowShift)) return;
+      if (!IsDirectory(inode.mode)) return;
+      PrivateInode next = inode;
+      next.flags = 0;
+      if (files_.Store(inode, next) != EAGAIN) return;
+    }
+  }
+  bool DirectoryOpen(uint64_t ino) {
+    PrivateInode inode;
+    return files_.Load(ino, inode) == 0 && !inode.dying();
+  }
+
+  /// Space for `entry` may be freed: a private front's does.
+  static constexpr bool kRecycles = true;
+
+ private:
+  /// A closed directory's flags: who closes it.
+  static constexpr unsigned kRowShift = 8;
+
+  bool lower_has(uint64_t ino, layout::Inode& out) const { return files_.lower().Inode(ino, out); }
+
+  /// An inode that is not in the middle of a truncation; whoever finds one finishes it.
+  int Settled(uint64_t ino, PrivateInode& out) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      if (const int error = files_.Load(ino, out)) return error;
+      if (!out.truncating()) return 0;
+      files_.FinishTruncation(out);
+      PrivateInode after;
+      if (files_.Load(ino, after) == 0 && after.truncating() && after.ref.value == out.ref.value) return ENOSPC;
+    }
+    return EAGAIN;
+  }
+
+  int ReadPages(const PrivateInode& inode, uint64_t offset, uint8_t* to, uint64_t length) {
+    const uint64_t block = files_.block_bytes();
+    for (uint64_t done = 0; done < length;) {
+      const uint64_t page = (offset + done) / block, at = (offset + done) % block;
+      const uint64_t part = length - done < block - at ? length - done : block - at;
+      if (const int error = files_.ReadPage(inode, page, at, to + done, part, nullptr)) return error;
+      done += part;
+    }
+    return 0;
+  }
+
+  int WriteOnce(const PrivateInode& inode, uint64_t offset, const uint8_t* from, uint64_t length, bool& again) {
+    const uint64_t block = files_.block_bytes(), end = offset + length;
+    int error = 0;
+    for (uint64_t done = 0; done < length && error == 0;) {
+      const uint64_t page = (offset + done) / block, at = (offset + done) % block;
+      const uint64_t part = length - done < block - at ? length - done : block - at;
+      BucketRef mine;
+      error = files_.WritePage(inode, page, at, from + done, part, mine);
+      if (error == 0) error = Confirm(inode, mine, again);
+      if (again) return 0;
+      done += part;
+    }
+    if (error != 0 || end <= inode.size) return error;
+    return Grow(inode, end, again);
+  }
+
+  /// After each page: the inode is still there and was not truncated since. Else a page that was not there before is taken
+  /// out again, for it may hold bytes of the base that the truncation cut off.
+  int Confirm(const PrivateInode& inode, const BucketRef& mine, bool& again) {
+    PrivateInode now;
+    const int error = files_.Load(inode.ino, now);
+    if (error == 0 && now.SameEpoch(inode)) return 0;
+    again = error == 0;
+    if (mine.key != 0) files_.RemovePage(mine);
+    return error;
+  }
+
+  int Grow(const PrivateInode& inode, uint64_t end, bool& again) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      PrivateInode now;
+      if (const int error = files_.Load(inode.ino, now)) {
+        files_.RemovePages(inode.ino, 0, end / files_.block_bytes() + 1);
+        return error;
+      }
+      if (!now.SameEpoch(inode)) {
+        again = true;
+        return 0;
+      }
+      if (now.size >= end) return 0;
+      PrivateInode next = now;
+      next.size = end;
+      const int error = files_.Store(now, next);
+      if (error != EAGAIN) return error;
+    }
+    return EAGAIN;
+  }
+
+  PrivateFiles<A> files_;
+  IntentTable<A> intents_;
+  PrivateNames<A, Names> names_;
+};
+
+}  // namespace daxserve
