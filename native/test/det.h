@@ -282,6 +282,7 @@ class Scheduler {
     }
     unwinding_ = false;
     running_ = -1;
+    Fiber::JoinAll();
     Current() = nullptr;
   }
 

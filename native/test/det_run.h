@@ -1,5 +1,6 @@
 // How test programs run scenarios of det.h: one printed line each, replay from the environment.
 #pragma once
+#include <algorithm>
 #include <cinttypes>
 #include <cstring>
 
@@ -53,7 +54,7 @@ inline std::string Describe(const Options& options, bool exhausted) {
 inline Report Explore(const Scenario& scenario, Options options = {}) {
   Report report;
   if (!options.quiet && FromEnvironment(scenario, options, report)) return report;
-  if (options.runs_max == 0 && kSlow > 1) options.runs_max = 20000;
+  if (kSlow > 1) options.runs_max = std::min<uint64_t>(options.runs_max == 0 ? 20000 : options.runs_max, 20000);
   report = Scheduler(scenario).Explore(options);
   if (!options.quiet) Print(scenario, Describe(options, report.exhausted).c_str(), report);
   return report;
@@ -63,7 +64,7 @@ inline Report Explore(const Scenario& scenario, Options options = {}) {
 inline Report ExploreCrashes(const Scenario& scenario, int actor, Options options = {}) {
   Report total;
   if (!options.quiet && FromEnvironment(scenario, options, total)) return total;
-  if (options.runs_max == 0 && kSlow > 1) options.runs_max = 1000;
+  if (kSlow > 1) options.runs_max = std::min<uint64_t>(options.runs_max == 0 ? 500 : options.runs_max, 500);
   bool stopped = true;
   Scenario watched = scenario;
   watched.check = [&] {
