@@ -9,6 +9,19 @@ const PLACEMENTS: readonly Placement[] = ['resident', 'cached'];
 const ATTACH_BUCKETS = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1, 3, 10];
 const LOAD_BUCKETS = [0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800];
 
+/** A gauge per model whose values are all new at each scrape: no hashing of labels, and a deleted model is gone. */
+class ModelGauge extends Gauge<'model'> {
+  #values: { value: number; labels: { model: string } }[] = [];
+
+  replace(values: { value: number; labels: { model: string } }[]): void {
+    this.#values = values;
+  }
+
+  override async get() {
+    return { ...(await super.get()), values: this.#values };
+  }
+}
+
 /** hit: the model was ready; waited: the attach waited for its load; error: refused. */
 export type AttachResult = 'hit' | 'waited' | 'error';
 
@@ -16,6 +29,8 @@ const counter = (registry: Registry, name: string, help: string, labelNames: str
   new Counter({ name: `daxserve_${name}`, help, labelNames, registers: [registry] });
 const gauge = (registry: Registry, name: string, help: string, labelNames: string[] = []) =>
   new Gauge({ name: `daxserve_${name}`, help, labelNames, registers: [registry] });
+const modelGauge = (registry: Registry, name: string, help: string) =>
+  new ModelGauge({ name: `daxserve_${name}`, help, labelNames: ['model'], registers: [registry] });
 const histogram = (registry: Registry, name: string, help: string, labelNames: string[], buckets: number[]) =>
   new Histogram({ name: `daxserve_${name}`, help, labelNames, buckets, registers: [registry] });
 
@@ -48,8 +63,8 @@ function gauges(registry: Registry) {
     largestFree: gauge(registry, 'region_largest_free_bytes', 'Longest run of free chunks.'),
     quarantined: gauge(registry, 'quarantined_bytes', 'Chunks not reused because a lapsed host may still write them.'),
     models: gauge(registry, 'models', 'Models by state and placement.', ['state', 'placement']),
-    modelBytes: gauge(registry, 'model_bytes', 'Sum of the file sizes of a model.', ['model']),
-    residentBytes: gauge(registry, 'model_resident_bytes', 'Bytes of a model that are in the region.', ['model']),
+    modelBytes: modelGauge(registry, 'model_bytes', 'Sum of the file sizes of a model.'),
+    residentBytes: modelGauge(registry, 'model_resident_bytes', 'Bytes of a model that are in the region.'),
     loading: gauge(registry, 'loads_in_progress', 'Loads that run now.'),
     leases: gauge(registry, 'leases', 'Leases held now.', ['kind']),
     hosts: gauge(registry, 'hosts', 'Hosts attached to the region.', ['state']),
@@ -118,16 +133,13 @@ export class Metrics {
   #snapshotModels(models: ReturnType<Services['store']['list']>): void {
     const { models: byState, modelBytes, residentBytes, loading } = this.#gauges;
     const counts = new Map(STATES.map((state) => [state, { resident: 0, cached: 0 }]));
-    // A deleted model must vanish from the scrape, so these start anew.
-    modelBytes.reset();
-    residentBytes.reset();
+    const inRegion = models.filter(({ state }) => state !== 'failed' && state !== 'cancelled');
+    const labels = inRegion.map(({ name, tag }) => ({ model: `${name}:${tag}` }));
+    modelBytes.replace(inRegion.map(({ bytes }, i) => ({ value: bytes, labels: labels[i]! })));
+    residentBytes.replace(inRegion.map(({ progress }, i) => ({ value: progress.bytesDone, labels: labels[i]! })));
     for (const model of models) {
       const count = counts.get(model.state);
       if (count) count[model.placement] += 1;
-      if (model.state === 'failed' || model.state === 'cancelled') continue;
-      const label = { model: `${model.name}:${model.tag}` };
-      modelBytes.set(label, model.bytes);
-      residentBytes.set(label, model.progress.bytesDone);
     }
     for (const [state, count] of counts)
       for (const placement of PLACEMENTS) byState.set({ state, placement }, count[placement]);

@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { FastifyBaseLogger } from 'fastify';
 import { chooseDefault } from '../daxfs/default-backing.ts';
+import { memoryAvailable } from '../daxfs/memory-limits.ts';
 import { Region } from '../daxfs/region.ts';
 import { parseNuma, parseSize } from '../daxfs/units.ts';
 import type { Config } from './config.ts';
@@ -45,7 +46,7 @@ export function sourceRoots(config: Config, env: NodeJS.ProcessEnv): string[] {
 }
 
 async function openRegion({ config, onReserve, signal }: OpenOptions) {
-  const size = config.size === undefined ? undefined : parseSize(config.size);
+  const size = config.size === undefined ? undefined : parseSize(config.size, memoryAvailable());
   const chosen = config.region === undefined ? chooseDefault(size) : null;
   const opened = await Region.openOrCreate({
     path: config.region ?? chosen?.path,
