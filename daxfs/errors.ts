@@ -56,6 +56,8 @@ export const DAXFS_ERRORS = {
   DAXFS_WRITE_FAILED: { kind: 'unavailable', title: 'The image could not be written' },
   DAXFS_BAD_IMAGE: { kind: 'malformed', title: 'The image breaks a rule of the format' },
   DAXFS_NO_ENTRY: { kind: 'not_found', title: 'No such file in the image' },
+  DAXFS_MOUNT_FAILED: { kind: 'unavailable', title: 'The image could not be mounted' },
+  DAXFS_FILE_TOO_LARGE: { kind: 'invalid', title: 'A file is larger than the format can address' },
   DAXFS_WRONG_TYPE: { kind: 'invalid', title: 'The file in the image is of another type' },
 } as const satisfies ErrorTable;
 

@@ -1,23 +1,15 @@
 /** The command mkdaxfs: makes DAXFS images. */
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { fileSource } from './byte-source.ts';
+import { Command, CommanderError } from 'commander';
 import { DaxfsError } from './errors.ts';
-import { type ImageSummary, writeImageFile } from './image-file.ts';
-import { validateImage } from './image-validate.ts';
+import type { ImageSummary } from './image-file.ts';
 import { CONSTANTS } from './layout.ts';
-import { formatBytes, parseSize } from './units.ts';
+import type { Front } from './mkdaxfs/front.ts';
+import { type Made, make } from './mkdaxfs/make.ts';
+import { type MkdaxfsOptions, OPTIONS, type Request, toRequest, UsageError } from './mkdaxfs/options.ts';
+import { formatBytes } from './units.ts';
 
 const VERSION = '0.1.0';
-const FINDINGS_SHOWN = 10;
 const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
-
-interface MkdaxfsOptions {
-  directory?: string;
-  output?: string;
-  size?: number;
-  validate?: boolean;
-  skipSpecial?: boolean;
-}
 
 /** Where the command writes; a test passes its own. */
 export interface Console {
@@ -33,24 +25,6 @@ const stdio: Console = {
   isTerminal: process.stderr.isTTY === true,
 };
 
-/** Sizes as the format's own tool takes them: also hexadecimal. */
-function sizeOption(text: string): number {
-  try {
-    return /^0x[0-9a-f]{1,13}$/i.test(text) ? Number(text) : parseSize(text);
-  } catch (error) {
-    throw new InvalidArgumentError((error as Error).message);
-  }
-}
-
-/** Every option, in the order of the help text. */
-const OPTIONS: readonly Option[] = [
-  new Option('-d, --directory <dir>', 'source tree'),
-  new Option('-o, --output <file>', 'image file; written under another name and renamed when it is whole'),
-  new Option('-s, --size <size>', 'refuse an image that needs more (K, M, G, T)').argParser(sizeOption),
-  new Option('-V, --validate', 'check the finished image against every rule of the format'),
-  new Option('--skip-special', 'leave devices, FIFOs and sockets out instead of refusing the tree'),
-];
-
 function versionText(): string {
   const { superblockVersion, overlayVersion, pageCacheVersion } = CONSTANTS;
   const format = `super v${superblockVersion.value}, overlay v${overlayVersion.value}, pcache v${pageCacheVersion.value}`;
@@ -59,8 +33,10 @@ function versionText(): string {
 
 function makeCommand(io: Console): Command {
   const command = new Command('mkdaxfs')
-    .description('Makes a DAXFS image of a directory tree.')
-    .usage('-d DIR -o FILE [options]')
+    .description(
+      'Makes a DAXFS image: of a directory tree, or an empty file system; in a file, a device or a DMA heap.',
+    )
+    .usage('-d DIR -o FILE | -d DIR -D DEVICE [-o BACKING | -X] | -E -o FILE | -E -H HEAP -m DIR [options]')
     .helpOption('-h, --help', 'this text')
     .version(versionText(), '--version', 'version of the tool and of the format')
     .allowExcessArguments(false)
@@ -77,35 +53,45 @@ function drawProgress(io: Console, done: number, total: number): void {
   io.err(`\r[${bar}] ${Math.floor(part * 100)} % of ${formatBytes(total)} `);
 }
 
-function checkImage(fd: number): void {
-  const { ok, findings, total } = validateImage(fileSource(fd), { findingsMax: FINDINGS_SHOWN });
-  if (ok) return;
-  const lines = findings.map(({ rule, offset, detail }) => `  ${rule} at byte ${offset}: ${detail}`);
-  throw new Error(`The image breaks ${total} rules and was not kept; a file may have changed:\n${lines.join('\n')}`);
+function treeText({ files, directories, symlinks, inodeCount }: ImageSummary): string {
+  return `${files} files, ${directories} directories, ${symlinks} links, ${inodeCount} inodes`;
 }
 
-function summaryText(output: string, { bytes, files, directories, symlinks, inodeCount }: ImageSummary): string {
-  return `${output}: ${formatBytes(bytes)}, ${files} files, ${directories} directories, ${symlinks} links, ${inodeCount} inodes\n`;
+function frontText({ overlayBytes, bucketCount, poolBytes, slots }: Front): string {
+  const overlay = `overlay ${formatBytes(overlayBytes)} (pool ${formatBytes(poolBytes)}, ${bucketCount} buckets)`;
+  return slots === 0 ? overlay : `${overlay}, page cache of ${slots} slots`;
 }
 
-async function makeImage(
-  options: Required<Pick<MkdaxfsOptions, 'directory' | 'output'>> & MkdaxfsOptions,
-  io: Console,
-) {
-  const { directory, output, size, validate, skipSpecial } = options;
+function summaryText({ target, bytes, tree, front, backing, prewarmed }: Made, mountpoint: string | undefined): string {
+  const parts = [formatBytes(bytes), ...(tree ? [treeText(tree)] : []), ...(front ? [frontText(front)] : [])];
+  const lines = [`${target}: ${parts.join(', ')}`];
+  if (backing) {
+    const none = 'not written: there are no bytes to keep';
+    lines.push(`${backing.path}: ${backing.bytes === 0 ? none : `${formatBytes(backing.bytes)} of file data`}`);
+  }
+  if (prewarmed) {
+    const { pages, wanted } = prewarmed;
+    lines.push(`pre-warmed: ${pages} of ${wanted} pages; ${wanted - pages} found no slot in their windows`);
+  }
+  if (mountpoint !== undefined) lines.push(`mounted on ${mountpoint}`);
+  return `${lines.join('\n')}\n`;
+}
+
+async function run(request: Request, io: Console): Promise<void> {
   const abort = new AbortController();
-  const stop = () => abort.abort(new Error('Interrupted; nothing was written.'));
+  const stop = () => abort.abort(new Error('Interrupted; the image was not finished.'));
   process.once('SIGINT', stop).once('SIGTERM', stop);
+  if (request.ignored.length > 0) {
+    io.err(`mkdaxfs: ${request.ignored.join(', ')} ignored: a static image has no overlay and no page cache\n`);
+  }
   try {
-    const summary = await writeImageFile(directory, output, {
+    const made = await make(request, {
       signal: abort.signal,
-      ...(size === undefined ? {} : { sizeMax: size }),
-      ...(validate ? { check: checkImage } : {}),
       ...(io.isTerminal ? { onProgress: (done: number, total: number) => drawProgress(io, done, total) } : {}),
-      ...(skipSpecial ? { onSpecial: (path: Buffer, kind: string) => io.err(`skipped ${path} (${kind})\n`) } : {}),
+      onSpecial: (path, kind) => io.err(`skipped ${path} (${kind})\n`),
     });
     if (io.isTerminal) io.err('\r\x1b[K');
-    io.out(summaryText(output, summary));
+    io.out(summaryText(made, request.mountpoint));
   } finally {
     process.off('SIGINT', stop).off('SIGTERM', stop);
   }
@@ -116,14 +102,13 @@ export async function main(args: readonly string[], io: Console = stdio): Promis
   const command = makeCommand(io);
   try {
     command.parse([...args], { from: 'user' });
-    const options = command.opts<MkdaxfsOptions>();
-    const { directory, output } = options;
-    if (directory === undefined || output === undefined) {
-      command.error(`error: ${directory === undefined ? '-d DIR' : '-o FILE'} is missing; see mkdaxfs --help`);
-    }
-    await makeImage({ ...options, directory: directory!, output: output! }, io);
+    await run(toRequest(command.opts<MkdaxfsOptions>()), io);
     return EXIT.ok;
   } catch (error) {
+    if (error instanceof UsageError) {
+      io.err(`error: ${error.message}; see mkdaxfs --help\n`);
+      return EXIT.usage;
+    }
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     const code = error instanceof DaxfsError ? ` (${error.code})` : '';
     io.err(`${io.isTerminal ? '\r\x1b[K' : ''}mkdaxfs: ${(error as Error).message}${code}\n`);

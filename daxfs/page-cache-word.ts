@@ -1,0 +1,35 @@
+/** The words of the v8 page cache: tags of pages, the slots where a page may be, states. Twin: native/include/page_cache.h. */
+
+export const SLOT_STATE = { FREE: 0, PENDING: 1, VALID: 2 } as const;
+
+/** A page lies in one of so many slots from its home, wrapping. */
+export const slotWindow = 8;
+
+const PAGE_INDEX_BITS = 20n;
+/** Inode numbers in tags stay below this. */
+export const TAG_INODE_END = 2 ** 38;
+
+/** @param page split mode: index in the backing file; export mode: in the file */
+export const pageTag = (ino: number, page: number): bigint => (BigInt(ino) << PAGE_INDEX_BITS) | BigInt(page & 0xfffff);
+
+/** Slot at which the search starts. @param slots a power of two */
+export const homeSlot = (tag: bigint, slots: number): number => Number(tag & BigInt(slots - 1));
+
+/** A VALID slot without pins. */
+export const firstSlotWord = (tag: bigint): bigint => (tag << 6n) | BigInt(SLOT_STATE.VALID);
+
+export interface SlotWord {
+  /** SLOT_STATE, or 3: damage. */
+  state: number;
+  pins: number;
+  tag: bigint;
+  ino: number;
+  page: number;
+}
+
+/** Takes a state_tag word apart. */
+export function decodeSlotWord(word: bigint): SlotWord {
+  const tag = word >> 6n;
+  const low = Number(word & 0x3fn);
+  return { state: low & 3, pins: low >> 2, tag, ino: Number(tag >> PAGE_INDEX_BITS), page: Number(tag & 0xfffffn) };
+}
