@@ -7,17 +7,22 @@ import { addLeaseCommands } from './leases.ts';
 import { addModelCommands } from './models.ts';
 import { printableText } from './output.ts';
 import { addRegionCommands } from './region.ts';
-import { addServe } from './serve.ts';
 import { addTop } from './top.ts';
 
-function buildProgram(): Command {
+/** Loading what `serve` is made of takes longer than any other command takes to run. */
+async function addServeIfAsked(program: Command, argv: readonly string[]): Promise<void> {
+  if (argv.includes('serve')) return (await import('./serve.ts')).addServe(program);
+  program.command('serve [source...]').description('run the service; sources are loaded at once');
+}
+
+async function buildProgram(argv: readonly string[]): Promise<Command> {
   const program = new Command('daxserve')
     .description('Model weights once in memory, read in place by every process')
     .version(VERSION)
     .exitOverride()
     .showSuggestionAfterError()
     .configureHelp({ showGlobalOptions: true });
-  addServe(program);
+  await addServeIfAsked(program, argv);
   addModelCommands(program);
   addLeaseCommands(program);
   addRegionCommands(program);
@@ -45,7 +50,8 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     if (error.code === 'EPIPE') process.exit(0);
   });
   try {
-    await buildProgram().parseAsync([...argv]);
+    const program = await buildProgram(argv);
+    await program.parseAsync([...argv]);
     return Number(process.exitCode ?? 0);
   } catch (error) {
     return report(error, argv.includes('--json'));

@@ -1,6 +1,7 @@
 /** region create|info|check|delete: on a region itself, no service needed. */
 import { type Command, Option } from 'commander';
-import { chooseDefault } from '../../daxfs/default-backing.ts';
+import { chooseDefault, findDefault } from '../../daxfs/default-backing.ts';
+import { daxfsError } from '../../daxfs/errors.ts';
 import { Region } from '../../daxfs/region.ts';
 import { deleteRegion } from '../../daxfs/region-create.ts';
 import { Registry } from '../../daxfs/registry.ts';
@@ -26,7 +27,12 @@ interface CreateOptions extends RegionOptions {
 }
 
 function pathOf({ region = process.env.DAXSERVE_REGION }: RegionOptions): string {
-  return region ?? chooseDefault().path;
+  const path = region ?? findDefault()?.path;
+  if (path !== undefined) return path;
+  throw daxfsError(
+    'DAXFS_NO_REGION',
+    'There is no default region on this machine; name one with --region, or make one with "daxserve serve" or "daxserve region create".',
+  );
 }
 
 function infoText(info: RegionInfo): string {

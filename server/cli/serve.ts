@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { type Config, loadConfig } from '../config.ts';
 import { CONFIG_KEYS } from '../config-schema.ts';
-import type { RunningService } from '../main.ts';
+import { type RunningService, startService } from '../main.ts';
 import { fullName } from '../model-name.ts';
 import { toDaxfsError } from '../problem.ts';
 import { sourceFromHere } from './models.ts';
@@ -66,8 +66,6 @@ async function runUntilSignal(config: Config, sources: readonly string[]): Promi
     process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
   });
   const run = async () => {
-    // The other commands should not wait for the web framework to load.
-    const { startService } = await import('../main.ts');
     const service = await startService(config, { onReserve: reserveView() }, (stopper) => {
       stop = stopper;
     });
