@@ -265,22 +265,22 @@ export const NO_CONTENT = 0xfffff;
 
 export const hostWord: WordSpec = {
   name: 'host_word',
-  doc: 'State of a host row. FREE -> LIVE -> FREE; LIVE -> LAPSED -> RECOVERING(by) -> FREE; LAPSED -> LIVE with a new generation.',
+  doc: 'State of a host row. FREE -> RECOVERING(by itself) -> LIVE (generation + 1) -> FREE or LAPSED; LAPSED -> RECOVERING(by a survivor) -> FREE or LAPSED; any -> RECOVERING(by itself) -> LIVE (generation + 1) by a successor.',
   bits: [
     bit('state', 0, 3, 'HOST_STATE'),
     bit('generation', 3, 16, 'grows at every attach; part of every claim'),
-    bit('by_host', 19, 4, 'RECOVERING: the survivor; else 15'),
+    bit('by_host', 19, 4, 'RECOVERING: the survivor, or the row itself while its host attaches; else 15'),
     bit('by_generation', 23, 16, 'RECOVERING: its generation'),
   ],
 };
 
 export const contentWord: WordSpec = {
   name: 'content_word',
-  doc: 'State of a content row, changed by CAS only. FREE -> RESERVED -> CLAIMING -> LOADING -> READY -> DRAINING -> FREEING -> FREE (generation + 1); RESERVED/CLAIMING/LOADING -> FREEING on failure; any -> QUARANTINED.',
+  doc: 'State of a content row, changed by CAS only. FREE -> RESERVED -> CLAIMING -> LOADING -> READY -> DRAINING -> FREEING -> FREE (generation + 1); RESERVED/CLAIMING/LOADING -> FREEING on failure; READY, DRAINING -> QUARANTINED(mask); RESERVED, LOADING of a host that may only be paused -> QUARANTINED(host).',
   bits: [
     bit('state', 0, 4, 'CONTENT_STATE'),
-    bit('host', 4, 4, 'claiming host while RESERVED, CLAIMING, LOADING, FREEING; else 15'),
-    bit('mask', 8, 15, 'hosts that hold a right to the bytes (READY, DRAINING)'),
+    bit('host', 4, 4, 'claiming host while RESERVED, CLAIMING, LOADING, FREEING, or QUARANTINED with it; else 15'),
+    bit('mask', 8, 15, 'hosts that hold a right to the bytes (READY, DRAINING, QUARANTINED)'),
     bit('host_generation', 23, 16, 'generation of the claiming host'),
     bit('generation', 39, 25, 'grows each time the row is freed'),
   ],
@@ -288,7 +288,7 @@ export const contentWord: WordSpec = {
 
 export const nameWord: WordSpec = {
   name: 'name_word',
-  doc: 'State of a name bucket. FREE -> CLAIMED(host) -> USED; then only its target changes. Never FREE again.',
+  doc: 'State of a name bucket. FREE -> CLAIMED(host) -> USED; then only its target changes; CLAIMED(dead) -> USED(nothing). Never FREE again.',
   bits: [
     bit('state', 0, 3, 'NAME_STATE'),
     bit('content', 3, 20, 'target row; NO_CONTENT = nothing'),
@@ -300,14 +300,19 @@ export const nameWord: WordSpec = {
 
 export const chunkWord: WordSpec = {
   name: 'chunk_word',
-  doc: 'State of a chunk. Resident: FREE -> CLAIMED(host, content) -> USED(content) -> FREE. Cached blocks: FREE -> PENDING(host) -> VALID(mask) -> FREE.',
+  doc: 'State of a chunk. Resident: FREE -> CLAIMED(host, content) -> USED(content) -> FREE; CLAIMED(dead) -> FREE, or QUARANTINED(host) while it may only be paused. A free word is 0. Cached blocks: FREE -> PENDING(host) -> VALID(mask) -> FREE.',
   bits: [
     bit('state', 0, 3, 'CHUNK_STATE'),
     bit('ref', 3, 1, 'VALID: touched since the hand passed'),
     bit('content', 4, 20, 'owning content row'),
     bit('mask', 24, 15, 'VALID: hosts that pin the block'),
-    bit('host', 39, 4, 'CLAIMED, PENDING: the host; else 15'),
-    bit('host_generation', 43, 16, 'CLAIMED, PENDING: its generation'),
+    bit('host', 39, 4, 'CLAIMED, PENDING, QUARANTINED: the host; else 15'),
+    bit(
+      'host_generation',
+      43,
+      16,
+      'CLAIMED, PENDING, QUARANTINED: its generation; USED: low 16 bits of the generation of the content',
+    ),
   ],
 };
 
@@ -422,8 +427,8 @@ export const contentRow = struct(
     u16('revision_len', 'bytes'),
     bytes('revision', 96, "the source's version word, UTF-8"),
     { name: 'images', type: { array: imageExtent, count: 32 }, doc: 'image_count extents' },
-    u64('sequence', 'grows at every change of the fields below word'),
-    u64('checksum', 'XXH3-64 of digest..images, written before READY'),
+    u64('sequence', 'odd while the fields are written; even and larger after it'),
+    u64('checksum', 'XXH3-64 of digest..images with bytes_done, last_access_ms and flags as 0; written before READY'),
     reserved(280),
   ],
 );

@@ -88,24 +88,24 @@ enum class IntentKindState : uint64_t {
   kRemoveDir = 4,  // stored: do not change
 };
 
-/// State of a host row. FREE -> LIVE -> FREE; LIVE -> LAPSED -> RECOVERING(by) -> FREE; LAPSED -> LIVE with a new generation.
+/// State of a host row. FREE -> RECOVERING(by itself) -> LIVE (generation + 1) -> FREE or LAPSED; LAPSED -> RECOVERING(by a survivor) -> FREE or LAPSED; any -> RECOVERING(by itself) -> LIVE (generation + 1) by a successor.
 namespace host_word {
 inline constexpr Bits kState{0, 3};  // HOST_STATE
 inline constexpr Bits kGeneration{3, 16};  // grows at every attach; part of every claim
-inline constexpr Bits kByHost{19, 4};  // RECOVERING: the survivor; else 15
+inline constexpr Bits kByHost{19, 4};  // RECOVERING: the survivor, or the row itself while its host attaches; else 15
 inline constexpr Bits kByGeneration{23, 16};  // RECOVERING: its generation
 }  // namespace host_word
 
-/// State of a content row, changed by CAS only. FREE -> RESERVED -> CLAIMING -> LOADING -> READY -> DRAINING -> FREEING -> FREE (generation + 1); RESERVED/CLAIMING/LOADING -> FREEING on failure; any -> QUARANTINED.
+/// State of a content row, changed by CAS only. FREE -> RESERVED -> CLAIMING -> LOADING -> READY -> DRAINING -> FREEING -> FREE (generation + 1); RESERVED/CLAIMING/LOADING -> FREEING on failure; READY, DRAINING -> QUARANTINED(mask); RESERVED, LOADING of a host that may only be paused -> QUARANTINED(host).
 namespace content_word {
 inline constexpr Bits kState{0, 4};  // CONTENT_STATE
-inline constexpr Bits kHost{4, 4};  // claiming host while RESERVED, CLAIMING, LOADING, FREEING; else 15
-inline constexpr Bits kMask{8, 15};  // hosts that hold a right to the bytes (READY, DRAINING)
+inline constexpr Bits kHost{4, 4};  // claiming host while RESERVED, CLAIMING, LOADING, FREEING, or QUARANTINED with it; else 15
+inline constexpr Bits kMask{8, 15};  // hosts that hold a right to the bytes (READY, DRAINING, QUARANTINED)
 inline constexpr Bits kHostGeneration{23, 16};  // generation of the claiming host
 inline constexpr Bits kGeneration{39, 25};  // grows each time the row is freed
 }  // namespace content_word
 
-/// State of a name bucket. FREE -> CLAIMED(host) -> USED; then only its target changes. Never FREE again.
+/// State of a name bucket. FREE -> CLAIMED(host) -> USED; then only its target changes; CLAIMED(dead) -> USED(nothing). Never FREE again.
 namespace name_word {
 inline constexpr Bits kState{0, 3};  // NAME_STATE
 inline constexpr Bits kContent{3, 20};  // target row; NO_CONTENT = nothing
@@ -114,14 +114,14 @@ inline constexpr Bits kHost{48, 4};  // CLAIMED: the host; else 15
 inline constexpr Bits kHostGeneration{52, 12};  // CLAIMED: low 12 bits of its generation
 }  // namespace name_word
 
-/// State of a chunk. Resident: FREE -> CLAIMED(host, content) -> USED(content) -> FREE. Cached blocks: FREE -> PENDING(host) -> VALID(mask) -> FREE.
+/// State of a chunk. Resident: FREE -> CLAIMED(host, content) -> USED(content) -> FREE; CLAIMED(dead) -> FREE, or QUARANTINED(host) while it may only be paused. A free word is 0. Cached blocks: FREE -> PENDING(host) -> VALID(mask) -> FREE.
 namespace chunk_word {
 inline constexpr Bits kState{0, 3};  // CHUNK_STATE
 inline constexpr Bits kRef{3, 1};  // VALID: touched since the hand passed
 inline constexpr Bits kContent{4, 20};  // owning content row
 inline constexpr Bits kMask{24, 15};  // VALID: hosts that pin the block
-inline constexpr Bits kHost{39, 4};  // CLAIMED, PENDING: the host; else 15
-inline constexpr Bits kHostGeneration{43, 16};  // CLAIMED, PENDING: its generation
+inline constexpr Bits kHost{39, 4};  // CLAIMED, PENDING, QUARANTINED: the host; else 15
+inline constexpr Bits kHostGeneration{43, 16};  // CLAIMED, PENDING, QUARANTINED: its generation; USED: low 16 bits of the generation of the content
 }  // namespace chunk_word
 
 /// State of an intent row. FREE -> CLAIMED(host) -> READY(host, kind) -> FREE; READY(dead host) -> READY(survivor), who finishes it.
@@ -487,8 +487,8 @@ struct ContentRow {
   uint16_t revision_len;  // bytes
   uint8_t revision[96];  // the source's version word, UTF-8
   ImageExtent images[32];  // image_count extents
-  uint64_t sequence;  // grows at every change of the fields below word
-  uint64_t checksum;  // XXH3-64 of digest..images, written before READY
+  uint64_t sequence;  // odd while the fields are written; even and larger after it
+  uint64_t checksum;  // XXH3-64 of digest..images with bytes_done, last_access_ms and flags as 0; written before READY
   uint8_t reserved[280];  // 0
 };
 static_assert(sizeof(ContentRow) == 1024);
