@@ -12,8 +12,9 @@ import {
 import { decode, decodeWord } from './codec.ts';
 import { type Content, type ContentFields, decodeContent, encodeContent } from './content-row.ts';
 import { DAXFS_ERRORS, daxfsError } from './errors.ts';
-import { CONSTANTS, HOST_STATE, hostRow, hostWord } from './layout.ts';
+import { CHUNK_STATE, CONSTANTS, chunkWord, HOST_STATE, hostRow, hostWord, NO_HOST } from './layout.ts';
 import type { RegionHeader } from './region-format.ts';
+import { ContentList, type NamedContent, NameList } from './registry-lists.ts';
 
 export type { Content, ContentFields, ContentImage, ContentState } from './content-row.ts';
 export type HostState = 'live' | 'lapsed' | 'recovering';
@@ -34,6 +35,21 @@ export interface Host {
   attachedAtMs: number;
 }
 
+export type ChunkState = 'free' | 'claimed' | 'used' | 'pending' | 'valid' | 'quarantined' | 'unknown';
+
+/** A decoded chunk word. */
+export interface Chunk {
+  state: ChunkState;
+  /** The owning content's row; of a free chunk 0. */
+  content: number;
+  /** Bit i: host row i pins the block (valid). */
+  mask: number;
+  /** Claimed, pending, quarantined: the host at work. */
+  host: { index: number; generation: number } | null;
+  /** Used: the low 16 bits of the content's generation. */
+  contentGeneration: number | null;
+}
+
 /** Whether a host that is gone can still be running somewhere: a paused one may finish what it was writing. */
 export type DeathProof = 'dead' | 'lapsed';
 
@@ -41,6 +57,23 @@ export type DeathProof = 'dead' | 'lapsed';
 export interface RegistryHome {
   readonly mapping: Mapping;
   readonly header: RegionHeader;
+}
+
+const CHUNK_STATES = Object.entries(CHUNK_STATE)
+  .sort(([, a], [, b]) => a - b)
+  .map(([name]) => name.toLowerCase() as ChunkState);
+
+function decodeChunk(word: bigint): Chunk {
+  const { state = 0, content = 0, mask = 0, host = 0, host_generation: generation = 0 } = decodeWord(chunkWord, word);
+  const name = CHUNK_STATES[state] ?? 'unknown';
+  const named = name === 'claimed' || name === 'pending' || name === 'quarantined';
+  return {
+    state: word !== 0n && name === 'free' ? 'unknown' : name,
+    content,
+    mask,
+    host: named && host !== NO_HOST ? { index: host, generation } : null,
+    contentGeneration: name === 'used' ? generation : null,
+  };
 }
 
 const BUSY_TRIES = 3;
@@ -84,11 +117,15 @@ export class Registry {
   readonly imagesPerContentMax: number = CONSTANTS.imagesPerContentMax.value;
   readonly #native: InstanceType<typeof native.Registry>;
   readonly #header: RegionHeader;
+  readonly #contents: ContentList;
+  readonly #names: NameList;
   #hostIndex = -1;
 
   constructor({ mapping, header }: RegistryHome) {
     this.#header = header;
     this.#native = this.#call(() => new native.Registry(mapping, header.geometry.registryOffset));
+    this.#contents = new ContentList(this.#native, (index) => this.content(index));
+    this.#names = new NameList(this.#native);
   }
 
   /** Our row, or -1. */
@@ -178,9 +215,9 @@ export class Registry {
     this.#call(() => this.#native.unpinContent(ref));
   }
 
-  /** READY -> DRAINING: no new pins. */
-  drain(ref: ContentRef): boolean {
-    return this.#call(() => this.#native.drainContent(ref));
+  /** READY -> DRAINING: no new pins. @param unpinned only when no other host pins it, decided by the same CAS */
+  drain(ref: ContentRef, { unpinned = false } = {}): boolean {
+    return this.#call(() => this.#native.drainContent(ref, unpinned));
   }
 
   /** Frees a draining or quarantined content that nobody pins; the caller has proved that no lock is held on its bytes. */
@@ -201,10 +238,9 @@ export class Registry {
     });
   }
 
-  /** All rows that are not free. */
-  contents(): Content[] {
-    const indexes = this.#call(() => this.#native.listContents());
-    return indexes.flatMap((index) => this.content(index) ?? []);
+  /** All rows that are not free. Costs little when called again: the same array and objects while nothing has changed. */
+  contents(): readonly Content[] {
+    return this.#call(() => this.#contents.read());
   }
 
   setBytesDone(ref: ContentRef, bytes: number): void {
@@ -226,9 +262,23 @@ export class Registry {
     return this.#call(() => this.#native.allocateRun(count, ref));
   }
 
+  /** The chunks of a published content as the allocator knows them, whatever its row says. */
+  runsOf(ref: ContentRef): { firstChunk: number; chunkCount: number }[] {
+    const runs = this.#call(() => this.#native.listRuns(ref));
+    return Array.from({ length: runs.length / 2 }, (_, i) => ({
+      firstChunk: runs[2 * i]!,
+      chunkCount: runs[2 * i + 1]!,
+    }));
+  }
+
   /** Counts chunks by walking their words. */
   chunkStats(): ChunkStats {
     return this.#call(() => this.#native.chunkStats());
+  }
+
+  /** One chunk word, decoded. @throws RangeError outside the region's chunks */
+  chunk(index: number): Chunk {
+    return decodeChunk(this.#call(() => this.#native.readChunk(index)));
   }
 
   // --------------------------------------------------------------------------------------------------------- names
@@ -248,8 +298,9 @@ export class Registry {
     return this.#call(() => this.#native.findName(name));
   }
 
-  names(): { name: string; target: ContentRef }[] {
-    return this.#call(() => this.#native.listNames());
+  /** Every name that points at a content, sorted. The same array while nothing has changed. */
+  names(): readonly NamedContent[] {
+    return this.#call(() => this.#names.read());
   }
 
   #call<T>(work: () => T): T {

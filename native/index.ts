@@ -162,8 +162,8 @@ export interface Registry {
   pinContent(ref: ContentRef): boolean;
   /** Clears our mask bit. */
   unpinContent(ref: ContentRef): void;
-  /** READY -> DRAINING. False when it was not READY. */
-  drainContent(ref: ContentRef): boolean;
+  /** READY -> DRAINING. False when it was not READY. @param unpinned false also when another host pins it */
+  drainContent(ref: ContentRef, unpinned: boolean): boolean;
   /** DRAINING with mask 0 -> FREEING -> FREE; the caller has proved that no lock is held. False when not possible now. */
   freeContent(ref: ContentRef): boolean;
   /** READY or DRAINING -> QUARANTINED. */
@@ -172,8 +172,11 @@ export interface Registry {
   readContent(index: number): Buffer | null;
   /** What the `checksum` of a copied row has to be. */
   checksumContent(row: Buffer): bigint;
-  /** Indexes of all rows that are not FREE. */
-  listContents(): number[];
+  /**
+   * Ten words for every row that is not FREE, in the order of the rows: index, flags, then low and high half of word, sequence,
+   * last_access_ms and bytes_done. A row whose stamp stays the same stays the same.
+   */
+  stampContents(): Uint32Array;
   setBytesDone(ref: ContentRef, bytes: number): void;
   touchContent(index: number, nowMs: number): void;
   setKeep(ref: ContentRef, keep: boolean): boolean;
@@ -182,11 +185,16 @@ export interface Registry {
   allocateRun(count: number, ref: ContentRef): number;
   chunkStats(): ChunkStats;
   readChunk(index: number): bigint;
+  /** First chunk and count of every run that the allocator gave to a published content. */
+  listRuns(ref: ContentRef): Uint32Array;
 
   /** Points a name at a content by one CAS; a target whose content is gone counts as nothing. `expected`: null = must not point anywhere, undefined = whatever. */
   setName(name: string, target: ContentRef | null, expected: ContentRef | null | undefined): NameResult;
   findName(name: string): ContentRef | null;
-  listNames(): { name: string; target: ContentRef }[];
+  /** Three words for every name that points at a content: its bucket, the content's index and generation. */
+  listTargets(): Uint32Array;
+  /** The name of a bucket that `listTargets` has told; it never changes. */
+  readName(bucket: number): string;
 
   /** A copy of every host row that is not FREE, with its index. */
   listHosts(): { index: number; row: Buffer }[];
@@ -208,6 +216,9 @@ export type MountOption = { name: string } | { name: string; value: string } | {
 export interface Native {
   fingerprint: bigint;
   registryFormatVersion: number;
+
+  /** XXH3-64 (seed 0) of bytes that were copied out. */
+  xxh3(bytes: Uint8Array): bigint;
 
   Mapping: new (fd: number, offset: number, size: number, options: MapOptions) => Mapping;
   /** Reserves [offset, offset + length) of a file on a native thread; 4 KiB pages on a tmpfs that only advises huge ones. */

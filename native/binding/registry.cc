@@ -1,13 +1,16 @@
 // The JavaScript class Registry: checks arguments and turns results into objects; the protocols are in registry.h.
 #include "registry.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
+#include <vector>
 
 #include "addon.h"
 #include "arguments.h"
 #include "heartbeat.h"
 #include "mapping_object.h"
+#include "registry_arguments.h"
 
 namespace daxserve::binding {
 namespace {
@@ -18,58 +21,6 @@ using Info = const Napi::CallbackInfo&;
 uint64_t NowMs() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
-}
-
-bool ThrowCode(Napi::Env env, const char* code, const char* text) {
-  Napi::Error error = Napi::Error::New(env, text);
-  error.Set("code", Napi::String::New(env, code));
-  error.ThrowAsJavaScriptException();
-  return false;
-}
-
-bool ThrowLost(Napi::Env env) {
-  return ThrowCode(env, "DAXFS_HOST_LOST", "This host's row in the region was taken over; attach again as a new host.");
-}
-
-bool GetRef(Napi::Value value, ContentRef& ref) {
-  if (!value.IsObject()) return ThrowType(value.Env(), "ref must be an object {index, generation}");
-  const auto object = value.As<Napi::Object>();
-  uint64_t index;
-  uint64_t generation;
-  if (!GetNumber(object.Get("index"), "ref.index", layout::kNoContent - 1, index)) return false;
-  const auto max = static_cast<double>(layout::content_word::kGeneration.max());
-  if (!GetNumber(object.Get("generation"), "ref.generation", max, generation)) return false;
-  ref = {static_cast<uint32_t>(index), static_cast<uint32_t>(generation)};
-  return true;
-}
-
-Napi::Object ToObject(Napi::Env env, ContentRef ref) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("index", ref.index);
-  object.Set("generation", ref.generation);
-  return object;
-}
-
-Napi::Value ToValue(Napi::Env env, const std::optional<ContentRef>& ref) {
-  if (!ref) return env.Null();
-  return ToObject(env, *ref);
-}
-
-/// Exactly `size` bytes of a Uint8Array.
-bool GetBuffer(Napi::Value value, const char* name, size_t size, void* out) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
-    return ThrowType(value.Env(), std::string(name) + " must be a Buffer");
-  const auto bytes = value.As<Napi::Uint8Array>();
-  if (bytes.ByteLength() != size)
-    return ThrowRange(value.Env(), std::string(name) + " must have " + std::to_string(size) + " bytes");
-  std::memcpy(out, bytes.Data(), size);
-  return true;
-}
-
-bool GetModelName(Napi::Value value, std::string& out) {
-  if (!GetString(value, "name", out)) return false;
-  const bool fits = !out.empty() && out.size() <= layout::kModelNameBytesMax;
-  return fits || ThrowRange(value.Env(), "name must have 1 to 194 bytes");
 }
 
 class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
@@ -94,7 +45,7 @@ class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
   Napi::Value QuarantineContent(Info info);
   Napi::Value ReadContent(Info info);
   Napi::Value ChecksumContent(Info info);
-  Napi::Value ListContents(Info info);
+  Napi::Value StampContents(Info info);
   void SetBytesDone(Info info);
   void TouchContent(Info info);
   Napi::Value SetKeep(Info info);
@@ -102,10 +53,12 @@ class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
   Napi::Value AllocateRun(Info info);
   Napi::Value Stats(Info info);
   Napi::Value ReadChunk(Info info);
+  Napi::Value ListRuns(Info info);
 
   Napi::Value SetName(Info info);
   Napi::Value FindName(Info info);
-  Napi::Value ListNames(Info info);
+  Napi::Value ListTargets(Info info);
+  Napi::Value ReadName(Info info);
 
   Napi::Value ListHosts(Info info);
   Napi::Value LapseHost(Info info);
@@ -186,23 +139,6 @@ bool RegistryObject::GetIndex(Napi::Value value, uint32_t& index) {
 }
 
 // --------------------------------------------------------------------------------------------------------- hosts
-
-bool GetIdentity(Napi::Value value, HostIdentity& out) {
-  if (!value.IsObject()) return ThrowType(value.Env(), "identity must be an object");
-  const auto object = value.As<Napi::Object>();
-  std::string name;
-  uint64_t pid;
-  if (!GetString(object.Get("name"), "identity.name", name)) return false;
-  if (name.empty() || name.size() > sizeof(out.name))
-    return ThrowRange(value.Env(), "identity.name must have 1 to 64 bytes");
-  if (!GetBuffer(object.Get("bootId"), "identity.bootId", sizeof(out.boot_id), out.boot_id)) return false;
-  if (!GetNumber(object.Get("pid"), "identity.pid", UINT32_MAX, pid)) return false;
-  if (!GetWord(object.Get("startTime"), "identity.startTime", out.start_time)) return false;
-  out.pid = static_cast<uint32_t>(pid);
-  out.name_len = static_cast<uint32_t>(name.size());
-  std::memcpy(out.name, name.data(), name.size());
-  return true;
-}
 
 Napi::Value RegistryObject::AttachHost(Info info) {
   Core* core = Open(info.Env());
@@ -329,7 +265,9 @@ void RegistryObject::UnpinContent(Info info) {
 Napi::Value RegistryObject::DrainContent(Info info) {
   ContentRef ref;
   Core* core = OpenContent(info, ref);
-  return Napi::Boolean::New(info.Env(), core != nullptr && core->contents().Drain(ref));
+  if (core == nullptr) return info.Env().Undefined();
+  const uint64_t pins = info[1].ToBoolean() ? uint64_t{1} << core->self().row : ~uint64_t{0};
+  return Napi::Boolean::New(info.Env(), core->contents().Drain(ref, pins));
 }
 
 Napi::Value RegistryObject::FreeContent(Info info) {
@@ -359,14 +297,17 @@ Napi::Value RegistryObject::ChecksumContent(Info info) {
   return Napi::BigInt::New(info.Env(), ContentChecksum(row));
 }
 
-Napi::Value RegistryObject::ListContents(Info info) {
+Napi::Value RegistryObject::StampContents(Info info) {
   Core* core = Open(info.Env());
-  Napi::Array list = Napi::Array::New(info.Env());
-  uint32_t length = 0;
+  std::vector<uint32_t> out;
   for (uint32_t index = 0; core != nullptr && index < core->contents().count(); index++) {
-    if (words::StateOfContent(core->contents().Word(index)) != words::ContentState::kFree) list.Set(length++, index);
+    const auto stamp = core->contents().StampOf(index);
+    if (!stamp) continue;
+    out.insert(out.end(), {index, stamp->flags});
+    for (const uint64_t word : {stamp->word, stamp->sequence, stamp->last_access_ms, stamp->bytes_done})
+      out.insert(out.end(), {static_cast<uint32_t>(word), static_cast<uint32_t>(word >> 32)});
   }
-  return list;
+  return ToArray(info.Env(), out);
 }
 
 void RegistryObject::SetBytesDone(Info info) {
@@ -421,6 +362,17 @@ Napi::Value RegistryObject::ReadChunk(Info info) {
   return Napi::BigInt::New(info.Env(), core->chunks().Word(chunk));
 }
 
+Napi::Value RegistryObject::ListRuns(Info info) {
+  Core* core = Open(info.Env());
+  ContentRef ref;
+  if (core == nullptr || !GetRef(info[0], ref)) return info.Env().Undefined();
+  std::vector<uint32_t> out;
+  core->chunks().RunsOf(ref, [&out](uint64_t first, uint64_t count) {
+    out.insert(out.end(), {static_cast<uint32_t>(first), static_cast<uint32_t>(count)});
+  });
+  return ToArray(info.Env(), out);
+}
+
 // --------------------------------------------------------------------------------------------------------- names
 
 Napi::Value RegistryObject::SetName(Info info) {
@@ -451,21 +403,22 @@ Napi::Value RegistryObject::FindName(Info info) {
   return ToValue(info.Env(), core->names().Find(name));
 }
 
-Napi::Value RegistryObject::ListNames(Info info) {
+Napi::Value RegistryObject::ListTargets(Info info) {
   Core* core = Open(info.Env());
-  Napi::Array list = Napi::Array::New(info.Env());
-  uint32_t length = 0;
+  std::vector<uint32_t> out;
   for (uint32_t index = 0; core != nullptr && index < core->names().count(); index++) {
-    char name[sizeof(layout::NameRow::name)];
-    uint32_t name_length;
-    ContentRef target;
-    if (!core->names().Entry(index, name, name_length, target)) continue;
-    Napi::Object entry = Napi::Object::New(info.Env());
-    entry.Set("name", Napi::String::New(info.Env(), name, name_length));
-    entry.Set("target", ToObject(info.Env(), target));
-    list.Set(length++, entry);
+    if (const auto to = core->names().TargetAt(index)) out.insert(out.end(), {index, to->index, to->generation});
   }
-  return list;
+  return ToArray(info.Env(), out);
+}
+
+Napi::Value RegistryObject::ReadName(Info info) {
+  Core* core = Open(info.Env());
+  uint64_t index;
+  if (core == nullptr) return info.Env().Undefined();
+  if (!GetNumber(info[0], "index", core->names().count() - 1, index)) return info.Env().Undefined();
+  char name[sizeof(layout::NameRow::name)];
+  return Napi::String::New(info.Env(), name, core->names().NameAt(static_cast<uint32_t>(index), name));
 }
 
 void RegistryObject::Init(Napi::Env env, Napi::Object exports) {
@@ -486,16 +439,18 @@ void RegistryObject::Init(Napi::Env env, Napi::Object exports) {
                            InstanceMethod<&Self::QuarantineContent>("quarantineContent"),
                            InstanceMethod<&Self::ReadContent>("readContent"),
                            InstanceMethod<&Self::ChecksumContent>("checksumContent"),
-                           InstanceMethod<&Self::ListContents>("listContents"),
+                           InstanceMethod<&Self::StampContents>("stampContents"),
                            InstanceMethod<&Self::SetBytesDone>("setBytesDone"),
                            InstanceMethod<&Self::TouchContent>("touchContent"),
                            InstanceMethod<&Self::SetKeep>("setKeep"),
                            InstanceMethod<&Self::AllocateRun>("allocateRun"),
                            InstanceMethod<&Self::Stats>("chunkStats"),
                            InstanceMethod<&Self::ReadChunk>("readChunk"),
+                           InstanceMethod<&Self::ListRuns>("listRuns"),
                            InstanceMethod<&Self::SetName>("setName"),
                            InstanceMethod<&Self::FindName>("findName"),
-                           InstanceMethod<&Self::ListNames>("listNames"),
+                           InstanceMethod<&Self::ListTargets>("listTargets"),
+                           InstanceMethod<&Self::ReadName>("readName"),
                            InstanceMethod<&Self::ListHosts>("listHosts"),
                            InstanceMethod<&Self::LapseHost>("lapseHost"),
                            InstanceMethod<&Self::RecoverHost>("recoverHost"),

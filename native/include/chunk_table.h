@@ -94,6 +94,22 @@ class ChunkTable {
     return freed;
   }
 
+  /// Calls `visit(first, count)` for every run of chunks that the content uses: what the allocator says, whatever the
+  /// row claims.
+  template <typename Visit>
+  void RunsOf(ContentRef content, Visit visit) const {
+    const uint64_t used = words::UsedChunk(content);
+    uint64_t run = 0;
+    for (uint64_t chunk = 0; chunk <= count_; chunk++) {
+      if (chunk < count_ && Word(chunk) == used) {
+        run++;
+      } else if (run > 0) {
+        visit(chunk - run, run);
+        run = 0;
+      }
+    }
+  }
+
   /// Undoes the claims of dead generations of `row`. `proven`: nobody can be writing any more, so they become FREE, with
   /// those quarantined before; else a paused host may still finish a copy and they are quarantined. @returns how many
   uint64_t SweepDead(const HostTable<A>& hosts, uint32_t row, bool proven) {

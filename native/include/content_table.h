@@ -99,8 +99,13 @@ class ContentTable {
     });
   }
 
-  bool Drain(ContentRef ref) { return ChangeState(ref, words::ContentState::kDraining, false); }
-  bool Quarantine(ContentRef ref) { return ChangeState(ref, words::ContentState::kQuarantined, true); }
+  /// READY -> DRAINING. @param pins the hosts that may hold it; a pin of another one, even one set this instant, refuses
+  bool Drain(ContentRef ref, uint64_t pins = ~uint64_t{0}) {
+    return ChangeState(ref, words::ContentState::kDraining, false, pins);
+  }
+  bool Quarantine(ContentRef ref) {
+    return ChangeState(ref, words::ContentState::kQuarantined, true, ~uint64_t{0});
+  }
 
   /// Our unfinished claim -> FREEING(self); true also when it is there already.
   bool BeginAbandon(HostRef self, ContentRef ref) {
@@ -171,6 +176,21 @@ class ContentTable {
       A::Pause();
     }
     return true;
+  }
+
+  /// What tells one look at a row from another: equal stamps, equal rows. Taken before a Copy, a stamp is never newer
+  /// than the copy. FREE rows have none.
+  struct Stamp {
+    uint64_t word, sequence, last_access_ms, bytes_done;
+    uint32_t flags;
+  };
+  std::optional<Stamp> StampOf(uint32_t index) const {
+    const layout::ContentRow* row = Row(index);
+    const uint64_t word = Word(index);
+    if (words::StateOfContent(word) == words::ContentState::kFree) return std::nullopt;
+    const uint64_t sequence = A::Load(&row->sequence, std::memory_order_acquire);
+    return Stamp{word, sequence, A::Load(&row->last_access_ms, std::memory_order_relaxed),
+                 A::Load(&row->bytes_done, std::memory_order_relaxed), Flags(index)};
   }
 
   void SetBytesDone(HostRef self, ContentRef ref, uint64_t bytes) {
@@ -348,8 +368,8 @@ class ContentTable {
     return false;
   }
 
-  /// READY (or DRAINING where allowed) -> `next`, the mask kept.
-  bool ChangeState(ContentRef ref, words::ContentState next, bool from_draining) {
+  /// READY (or DRAINING where allowed) -> `next`, the mask kept, which names nobody but `pins`.
+  bool ChangeState(ContentRef ref, words::ContentState next, bool from_draining, uint64_t pins) {
     if (ref.index >= count_) return false;
     for (int tries = 0; tries < kTriesMax; tries++) {
       const uint64_t word = Word(ref.index);
@@ -357,7 +377,7 @@ class ContentTable {
       if (words::GenerationOfContent(word) != ref.generation) return false;
       const bool allowed = state == words::ContentState::kReady ||
                            (from_draining && state == words::ContentState::kDraining);
-      if (!allowed) return false;
+      if (!allowed || (words::MaskOfContent(word) & ~pins) != 0) return false;
       if (Move(ref.index, word, words::Content(next, ref.generation, {}, words::MaskOfContent(word)))) return true;
     }
     return false;

@@ -79,17 +79,23 @@ class NameTable {
     return std::nullopt;
   }
 
-  /// Name and target of bucket `index`; false when it points at nothing. `name` holds 200 bytes.
-  bool Entry(uint32_t index, char* name, uint32_t& length, ContentRef& target) const {
+  /// Target of bucket `index`; nothing when it points at nothing.
+  std::optional<ContentRef> TargetAt(uint32_t index) const {
     const layout::NameRow* row = rows_ + index;
     const uint64_t word = A::Load(&row->word, std::memory_order_acquire);
-    if (words::StateOfName(word) != words::NameState::kUsed) return false;
-    const auto to = Target(word);
-    length = A::Load(&row->name_len, std::memory_order_acquire);
-    if (!to || length == 0 || length > layout::kModelNameBytesMax) return false;
+    if (words::StateOfName(word) != words::NameState::kUsed) return std::nullopt;
+    const uint32_t length = A::Load(&row->name_len, std::memory_order_acquire);
+    if (length == 0 || length > layout::kModelNameBytesMax) return std::nullopt;
+    return Target(word);
+  }
+
+  /// Name of a bucket that has had a target, and keeps its name for ever; its length, 0 without one. `name` holds 200 bytes.
+  uint32_t NameAt(uint32_t index, char* name) const {
+    const layout::NameRow* row = rows_ + index;
+    const uint32_t length = A::Load(&row->name_len, std::memory_order_acquire);
+    if (length > layout::kModelNameBytesMax) return 0;
     A::CopyOut(name, row->name, sizeof(row->name));
-    target = *to;
-    return true;
+    return length;
   }
 
   /// CLAIMED by a dead host of `row` -> USED(nothing). @returns 1 when it was so

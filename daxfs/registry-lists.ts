@@ -1,0 +1,101 @@
+/**
+ * Lists over whole tables of the registry that cost little when nothing has changed: one native pass over the words tells
+ * which rows to decode again.
+ */
+import type { ContentRef, native } from '../native/index.ts';
+import type { Content } from './content-row.ts';
+
+type NativeRegistry = InstanceType<typeof native.Registry>;
+
+/** Words per row of `stampContents`; the first is the row's index. */
+const STAMP_WORDS = 10;
+/** Words per name of `listTargets`: bucket, content index, generation. */
+const TARGET_WORDS = 3;
+
+function sameWords(a: Uint32Array, b: Uint32Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+function sameRow(a: Uint32Array, atA: number, b: Uint32Array, atB: number): boolean {
+  for (let i = 0; i < STAMP_WORDS; i++) if (a[atA + i] !== b[atB + i]) return false;
+  return true;
+}
+
+/** Every content that is not free, decoded. The same array, and the same objects in it, while nothing has changed. */
+export class ContentList {
+  readonly #native: NativeRegistry;
+  readonly #decode: (index: number) => Content | undefined;
+  #stamps: Uint32Array = new Uint32Array();
+  /** By row of `#stamps`; undefined for a row that was freed while we looked. */
+  #rows: (Content | undefined)[] = [];
+  #contents: readonly Content[] = [];
+
+  constructor(registry: NativeRegistry, decode: (index: number) => Content | undefined) {
+    this.#native = registry;
+    this.#decode = decode;
+  }
+
+  /** Stamps are taken before rows are read, so that a row is at least as new as its stamp. */
+  read(): readonly Content[] {
+    const stamps = this.#native.stampContents();
+    if (sameWords(stamps, this.#stamps)) return this.#contents;
+    this.#rows = this.#decodeChanged(stamps);
+    this.#stamps = stamps;
+    this.#contents = this.#rows.filter((content) => content !== undefined);
+    return this.#contents;
+  }
+
+  #decodeChanged(stamps: Uint32Array): (Content | undefined)[] {
+    const rows: (Content | undefined)[] = [];
+    const before = this.#stamps;
+    let old = 0;
+    for (let at = 0; at < stamps.length; at += STAMP_WORDS) {
+      const index = stamps[at]!;
+      while (old < before.length && before[old]! < index) old += STAMP_WORDS;
+      const known = old < before.length && sameRow(stamps, at, before, old);
+      rows.push(known ? this.#rows[old / STAMP_WORDS] : this.#decode(index));
+    }
+    return rows;
+  }
+}
+
+export interface NamedContent {
+  name: string;
+  target: ContentRef;
+}
+
+/** Every name that points at a content, by the order of the names. The same array while nothing has changed. */
+export class NameList {
+  readonly #native: NativeRegistry;
+  /** Names of buckets, which never change. */
+  readonly #names = new Map<number, string>();
+  #targets: Uint32Array = new Uint32Array();
+  #list: readonly NamedContent[] = [];
+
+  constructor(registry: NativeRegistry) {
+    this.#native = registry;
+  }
+
+  read(): readonly NamedContent[] {
+    const targets = this.#native.listTargets();
+    if (sameWords(targets, this.#targets)) return this.#list;
+    const list: NamedContent[] = [];
+    for (let at = 0; at < targets.length; at += TARGET_WORDS) {
+      const target = { index: targets[at + 1]!, generation: targets[at + 2]! };
+      list.push({ name: this.#name(targets[at]!), target });
+    }
+    this.#list = list.sort((a, b) => (a.name < b.name ? -1 : 1));
+    this.#targets = targets;
+    return this.#list;
+  }
+
+  #name(bucket: number): string {
+    const known = this.#names.get(bucket);
+    if (known !== undefined) return known;
+    const name = this.#native.readName(bucket);
+    this.#names.set(bucket, name);
+    return name;
+  }
+}
