@@ -325,16 +325,31 @@ class Overlay {
     int error = PutTarget(source, to_dir, to, replace, row, replaced);
     if (error == 0 && replaced == source.ino) error = kSame;
     if (error != 0) {
-      front_.names().Release(from_dir, from, source, row, 1);
+      OnClaimed(from_dir, from, source, row, [&] { return front_.names().Release(from_dir, from, source, row, 1); });
       return error == kSame ? 0 : error;
     }
-    error = front_.names().Unlink(from_dir, from, source, InBase(from_dir, from));
-    if (error != 0) return error;
+    error = OnClaimed(from_dir, from, source, row, [&] {
+      return front_.names().Unlink(from_dir, from, source, InBase(from_dir, from));
+    });
+    if (error != 0) return error == EAGAIN ? EBUSY : error;
     front_.names().Discard(from_dir, source, row, 1);
     if (replaced != 0) front_.RemoveInode(replaced);
     return 0;
   }
   static constexpr int kSame = -1;
+
+  /// Does something to a name that we hold; a neighbour in its chain of equal keys may have given it another entry.
+  template <typename Do>
+  int OnClaimed(uint64_t dir, std::string_view name, NameRec& rec, uint32_t row, Do action) {
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      const int error = action();
+      if (error != EAGAIN) return error;
+      if (const int lost = front_.names().Find(dir, name, rec)) return lost;
+      if (!rec.claimed || rec.row != row) return EAGAIN;
+      front_.intents().SetArg(row, 1, rec.offset);
+    }
+    return EAGAIN;
+  }
 
   int PutTarget(const NameRec& source, uint64_t to_dir, std::string_view to, bool replace, uint32_t row, uint64_t& replaced) {
     for (int tries = 0; tries < kRetriesMax; tries++) {
@@ -408,12 +423,15 @@ class Overlay {
   void RecoverCreate(const uint64_t* args) {
     layout::OverlayDirent entry;
     NameRec rec;
-    if (Names(args[1], entry, rec) && rec.state != NameState::kAbsent) {
-      front_.names().Relist(args[1], entry);
-      if (rec.state == NameState::kLive && rec.ino == args[2]) return;
-    } else if (front_.names().Entry(args[1], entry) && entry.child_ino == args[2]) {
-      front_.names().Abandon(args[1], entry);
+    const bool named = Names(args[1], entry, rec);
+    const bool parsed = named || front_.names().Entry(args[1], entry);
+    if (named) front_.names().Relist(args[1], entry);
+    // By what the name leads to, not by its entry: a neighbour of an equal key may have given it another.
+    if (parsed && rec.ino == args[2] && front_.names().Find(entry.parent_ino, NameOf(entry), rec) == 0 &&
+        rec.state == NameState::kLive && rec.ino == args[2]) {
+      return;
     }
+    if (parsed && !named && entry.child_ino == args[2]) front_.names().Abandon(args[1], entry);
     front_.RemoveInode(args[2]);
   }
 
@@ -440,9 +458,12 @@ class Overlay {
     layout::OverlayDirent source_entry, target_entry;
     NameRec source, target;
     const bool have_source = Names(args[1], source_entry, source) && source.claimed && source.row == row;
-    const bool have_target = Names(args[4], target_entry, target) && target.ino == args[3];
-    if (!have_target && args[4] != kNone && front_.names().Entry(args[4], target_entry) && target_entry.child_ino == args[3]) {
-      front_.names().Relist(args[4], target_entry);
+    const bool named = Names(args[4], target_entry, target);
+    const bool have_target = named && target.state == NameState::kLive && target.ino == args[3];
+    // A claim of the dead host on the target ends; an entry that never was published goes back to the pool.
+    if (named && !have_target && target.claimed && target.row == row) front_.names().Relist(args[4], target_entry);
+    if (!named && front_.names().Entry(args[4], target_entry) && target_entry.child_ino == args[3]) {
+      front_.names().Abandon(args[4], target_entry);
     }
     if (have_source && !have_target) {
       front_.names().Release(source_entry.parent_ino, NameOf(source_entry), source, row, 1);
