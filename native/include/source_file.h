@@ -25,8 +25,8 @@ class SourceFile {
   SourceFile& operator=(const SourceFile&) = delete;
 
   /// Opens a regular file without blocking on anything else: EINVAL for a FIFO, socket, device or directory.
-  /// `skip_holes`: the target is zero already, so holes of a sparse file need no copy.
-  Status Open(const std::string& path, const FileIdentity& identity, bool skip_holes);
+  /// `target_is_zero`: holes of a sparse file need no copy, and pages of the target are probably not there yet.
+  Status Open(const std::string& path, const FileIdentity& identity, bool target_is_zero);
   /// ESTALE when the open file is no longer the one that was planned.
   Status CheckUnchanged() const;
   void Close();
@@ -48,6 +48,7 @@ class SourceFile {
 
   int fd_ = -1;
   const uint8_t* map_ = nullptr;
+  bool target_is_zero_ = false;
   bool sparse_ = false;
   FileIdentity identity_;
 };
