@@ -35,7 +35,8 @@ export function direntKey(parent: bigint, name: Uint8Array): bigint {
   return hash >> 1n;
 }
 
-function mixGroup(group: bigint): bigint {
+/** Spreads a number over 64 bits, one to one. */
+export function mixGroup(group: bigint): bigint {
   let mixed = group ^ (group >> 32n);
   mixed = (mixed * 0x9e3779b97f4a7c15n) & U64;
   mixed ^= mixed >> 29n;

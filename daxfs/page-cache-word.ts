@@ -1,4 +1,5 @@
 /** The words of the v8 page cache: tags of pages, the slots where a page may be, states. Twin: native/include/page_cache.h. */
+import { type FrontKind, mixGroup } from './overlay-key.ts';
 
 export const SLOT_STATE = { FREE: 0, PENDING: 1, VALID: 2 } as const;
 
@@ -12,8 +13,9 @@ export const TAG_INODE_END = 2 ** 38;
 /** @param page split mode: index in the backing file; export mode: in the file */
 export const pageTag = (ino: number, page: number): bigint => (BigInt(ino) << PAGE_INDEX_BITS) | BigInt(page & 0xfffff);
 
-/** Slot at which the search starts. @param slots a power of two */
-export const homeSlot = (tag: bigint, slots: number): number => Number(tag & BigInt(slots - 1));
+/** Slot at which the search starts: a private front spreads homes over the whole tag. @param slots a power of two */
+export const homeSlot = (tag: bigint, slots: number, kind: FrontKind = 'kernel'): number =>
+  Number((kind === 'kernel' ? tag : mixGroup(tag)) & BigInt(slots - 1));
 
 /** A VALID slot without pins. */
 export const firstSlotWord = (tag: bigint): bigint => (tag << 6n) | BigInt(SLOT_STATE.VALID);
