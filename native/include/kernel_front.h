@@ -75,14 +75,14 @@ class KernelFront {
   int WritePages(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length, uint64_t size) {
     const uint64_t block = files_.block_bytes();
     const uint64_t first = offset / block, pages = length == 0 ? 0 : (offset + length - 1) / block - first + 1;
-    const auto run = pages >= 2 && pages <= kBatchMax ? Batch(ino, first, pages) : std::nullopt;
+    const uint64_t run = pages >= 2 && pages <= kBatchMax ? Batch(ino, first, pages) : kNone;
     for (uint64_t done = 0; done < length;) {
       const uint64_t page = (offset + done) / block, at = (offset + done) % block;
       const uint64_t part = length - done < block - at ? length - done : block - at;
-      const uint64_t reserved = run ? *run + (page - first) * block : 0;
-      const int error = files_.WritePage(ino, page, at, from + done, part, size, run ? &reserved : nullptr);
+      const uint64_t reserved = run + (page - first) * block;
+      const int error = files_.WritePage(ino, page, at, from + done, part, size, run != kNone ? &reserved : nullptr);
       if (error != 0) {
-        for (uint64_t rest = page - first + 1; run && rest < pages; rest++) files_.pool().Free(EntryType::kPage, *run + rest * block);
+        if (run != kNone) FreeRun(reserved + block, run + pages * block);
         return error;
       }
       done += part;
@@ -90,13 +90,17 @@ class KernelFront {
     return 0;
   }
 
-  /// One run for a write that finds none of its pages (v8); singly where there is no run.
-  std::optional<uint64_t> Batch(uint64_t ino, uint64_t first, uint64_t pages) {
+  void FreeRun(uint64_t from, uint64_t to) {
+    for (uint64_t at = from; at < to; at += files_.block_bytes()) files_.pool().Free(EntryType::kPage, at);
+  }
+
+  /// One run for a write that finds none of its pages (v8); kNone: singly.
+  uint64_t Batch(uint64_t ino, uint64_t first, uint64_t pages) {
     for (uint64_t page = first; page < first + pages; page++) {
       uint8_t* bytes = nullptr;
-      if (files_.Page(ino, page, bytes) != 0 || bytes != nullptr) return std::nullopt;
+      if (files_.Page(ino, page, bytes) != 0 || bytes != nullptr) return kNone;
     }
-    return files_.pool().AllocatePages(pages);
+    return files_.pool().AllocatePages(pages).value_or(kNone);
   }
 
   KernelFiles<A> files_;
