@@ -101,6 +101,9 @@ async function compare(kind: string, program: string, source: string, target: st
   });
   const ratio = Math.min(...others) / mine!;
   bar(`${kind}: speed against the best plain copy`, ratio, '>= 0.9', ratio >= 0.9);
+  // On a machine that others use, the fastest run of each side is the one least disturbed.
+  const [myBest, ...bests] = samples.map((times) => Math.min(...times));
+  console.log(`${kind}: the same from the fastest run of each side: ${(Math.min(...bests) / myBest!).toFixed(3)}\n`);
 }
 
 async function run(directory: string, hugeDirectory: string | undefined): Promise<void> {
