@@ -85,11 +85,19 @@ function takeDeadRow(region: Region, rows: HostRow[], own: string): HostLock | n
   return null;
 }
 
+/**
+ * While it is held no host of this kernel attaches; null while one does. Whoever clears up after a dead host holds it, so
+ * that the row does not come to life meanwhile.
+ */
+export function tryLockAttaching(region: Region): RangeLock | null {
+  const { registryOffset, stateOffset } = region.header.geometry;
+  return region.fence.tryWriteLock(registryOffset + stateOffset, 1);
+}
+
 /** Attaching processes of one kernel go one after the other, so that no two of them pick rows for one name. */
 async function lockAttaching(region: Region): Promise<RangeLock> {
-  const { registryOffset, stateOffset } = region.header.geometry;
   for (;;) {
-    const lock = region.fence.tryWriteLock(registryOffset + stateOffset, 1);
+    const lock = tryLockAttaching(region);
     if (lock) return lock;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

@@ -1,12 +1,12 @@
 /** The public names of the filesystem layer. */
 export { type Backing, type BackingKind, openBacking, readDaxGeometry } from './backing.ts';
-export { contentFiles, type FilePlace } from './content-files.ts';
-export type { Content, ContentFields } from './content-row.ts';
+export { contentFiles, contentFilesPaced, type FilePlace } from './content-files.ts';
+export type { Content, ContentFields, ContentImage } from './content-row.ts';
 export { copyIntoRegion, type FileCopy } from './copy.ts';
 export { chooseDefault, type DefaultBacking, findDefault } from './default-backing.ts';
 export { DAXFS_ERRORS, DaxfsError, daxfsError, type ErrorKind, type ErrorTable } from './errors.ts';
 export { type ByteRange, Fence, type RangeLock, type ReadOnlyStrength } from './fence.ts';
-export { type HostLock, type HostOnKernel, isHostDead, isRowLocked, takeHostRow } from './host.ts';
+export { type HostLock, type HostOnKernel, isHostDead, isRowLocked, takeHostRow, tryLockAttaching } from './host.ts';
 export { bootId, hostIdentity, lockDomain } from './host-identity.ts';
 export { type ImagePlan, planImage } from './image-plan.ts';
 export { type TreeEntry, withParents } from './image-tree.ts';

@@ -1,6 +1,7 @@
 /** Turns a source into a content of the region: claim, place, copy with digests in one pass, publish. */
-import type { ImagePlan, Region, Registry, TreeEntry } from '../daxfs/index.ts';
-import { contentFiles, copyIntoRegion, planImage, withParents } from '../daxfs/index.ts';
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Content, FilePlace, ImagePlan, Region, Registry, TreeEntry } from '../daxfs/index.ts';
+import { contentFilesPaced, copyIntoRegion, DaxfsError, planImage, withParents } from '../daxfs/index.ts';
 import type { ContentRef } from '../native/index.ts';
 import { copyError } from './copy-errors.ts';
 import { type Description, describeSource } from './describe.ts';
@@ -23,6 +24,10 @@ export interface IngestOptions {
   makeRoom(bytes: number): Promise<boolean>;
   /** Bytes that eviction could free, for the error. */
   evictableBytes(): number;
+  /** Keeps another content from being freed while it is compared; false when it is no longer ready. */
+  hold(ref: ContentRef): boolean;
+  /** Ends what `hold` began. */
+  drop(ref: ContentRef): void;
 }
 
 export interface Ingested {
@@ -42,6 +47,15 @@ interface PlacedImage {
   /** Bytes from the start of the region. */
   offset: number;
 }
+
+const BLOCK_BYTES = 4096;
+/** Upper bounds of what a file and a directory above it add to an image besides data: inode, entry, alignment. */
+const FILE_OVERHEAD_BYTES = 64 + 272;
+const DIRECTORY_OVERHEAD_BYTES = BLOCK_BYTES + FILE_OVERHEAD_BYTES;
+/** Metadata is written in pieces of this size, so that the event loop gets its turn in between. */
+const PIECE_BYTES = 8 * 1024 * 1024;
+/** How often a run that looked long enough may be lost to another host before the load gives up. */
+const lostRunsMax = 16;
 
 const chunksFor = (bytes: number) => Math.ceil(bytes / CHUNK_BYTES);
 const manifestMode = 0o444;
@@ -72,12 +86,20 @@ function planFiles(files: readonly SourceFile[], manifest: Buffer | null): Image
   return planImage(withParents(entries), { largeFileAlign: CHUNK_BYTES });
 }
 
-/** The largest prefix, by size, of `files` whose image fits `chunks`; empty when not even the smallest does. */
-function largestFitting(files: readonly SourceFile[], manifest: Buffer | null, chunks: number): SourceFile[] {
+/** At most this many bytes of an image are due to the file. */
+function imageBytesFor({ path, size }: SourceFile): number {
+  const unit = size >= CHUNK_BYTES ? CHUNK_BYTES : BLOCK_BYTES;
+  const directories = path.split('/').length - 1;
+  return Math.ceil(size / unit) * unit + FILE_OVERHEAD_BYTES + directories * DIRECTORY_OVERHEAD_BYTES;
+}
+
+/** The files, first ones first, whose image surely fits `chunks`; empty when not even one does. */
+function filesThatFit(files: readonly SourceFile[], manifest: Buffer | null, chunks: number): SourceFile[] {
   const picked: SourceFile[] = [];
-  let bytes = CHUNK_BYTES + (manifest?.length ?? 0);
+  // A superblock, the manifest with its directory, and the hole before the first large file.
+  let bytes = CHUNK_BYTES + 4 * DIRECTORY_OVERHEAD_BYTES + (manifest?.length ?? 0);
   for (const file of files) {
-    const need = Math.ceil(file.size / CHUNK_BYTES) * CHUNK_BYTES;
+    const need = imageBytesFor(file);
     if (bytes + need > chunks * CHUNK_BYTES) continue;
     picked.push(file);
     bytes += need;
@@ -103,10 +125,10 @@ class Ingest {
   }
 
   async run(): Promise<Ingested> {
-    const { onPhase } = this.#options;
+    const { onPhase, signal } = this.#options;
     onPhase('scanning');
-    const description = await describeSource(this.#source);
-    this.#options.signal.throwIfAborted();
+    const description = await describeSource(this.#source, signal);
+    signal.throwIfAborted();
     const placeholder = await this.#encode(description, new Map());
     onPhase('allocating');
     const images = await this.#place(placeholder);
@@ -114,7 +136,7 @@ class Ingest {
     const digests = await this.#copy(images);
     const manifest = await this.#encode(description, digests);
     if (manifest.length !== placeholder.length) throw new Error('the manifest changed its length with its digests');
-    this.#writeManifest(images, manifest);
+    await this.#writeManifest(images, manifest);
     if (this.#options.verify) await this.#verify(images, digests);
     onPhase('publishing');
     const digest = contentDigest(
@@ -125,6 +147,7 @@ class Ingest {
       this.#registry.abandon(this.#ref);
       return { outcome: 'exists', ref: twin };
     }
+    signal.throwIfAborted();
     this.#publish(images, description, digest);
     return { outcome: 'loaded', ref: this.#ref };
   }
@@ -139,6 +162,7 @@ class Ingest {
     const single = this.#allocate(whole);
     if (single) return [single];
     while (await this.#options.makeRoom(whole.totalSize)) {
+      this.#options.signal.throwIfAborted();
       const retry = this.#allocate(whole);
       if (retry) return [retry];
     }
@@ -152,17 +176,19 @@ class Ingest {
     return { plan, firstChunk, chunkCount, offset: this.#region.chunkOffset(firstChunk) };
   }
 
+  /** Largest files first, each run as full as it gets. */
   #placeSplit(manifest: Buffer, wholeBytes: number): PlacedImage[] {
     const images: PlacedImage[] = [];
     let rest = [...this.#source.files].sort((a, b) => b.size - a.size);
-    while (rest.length > 0 && images.length < this.#registry.imagesPerContentMax) {
+    for (let lost = 0; rest.length > 0 && images.length < this.#registry.imagesPerContentMax; ) {
       const head = images.length === 0 ? manifest : null;
-      const picked = new Set(largestFitting(rest, head, this.#registry.chunkStats().largestFreeRun));
+      const picked = new Set(filesThatFit(rest, head, this.#registry.chunkStats().largestFreeRun));
       if (picked.size === 0) break;
       const image = this.#allocate(planFiles([...picked], head));
-      if (!image) continue;
-      images.push(image);
-      rest = rest.filter((file) => !picked.has(file));
+      if (image) {
+        images.push(image);
+        rest = rest.filter((file) => !picked.has(file));
+      } else if (++lost > lostRunsMax) break;
     }
     if (rest.length > 0) throw this.#noRoom(wholeBytes);
     return images;
@@ -183,7 +209,7 @@ class Ingest {
   }
 
   async #copy(images: readonly PlacedImage[]): Promise<Map<string, string>> {
-    for (const image of images) writeMetadata(this.#region, image);
+    for (const image of images) await writeMetadata(this.#region, image, this.#options.signal);
     const files = images.flatMap(({ plan, offset }) =>
       plan.files.flatMap((file) =>
         'path' in file.origin
@@ -201,11 +227,11 @@ class Ingest {
     });
   }
 
-  #writeManifest(images: readonly PlacedImage[], bytes: Buffer): void {
+  async #writeManifest(images: readonly PlacedImage[], bytes: Buffer): Promise<void> {
     const first = images[0]!;
     const file = first.plan.files.find(({ path }) => path === MANIFEST_PATH);
     if (!file) throw new Error('the image plan lost the manifest');
-    this.#region.mapping.write(first.offset + file.offset, bytes);
+    await writePaced(this.#region, first.offset + file.offset, bytes);
   }
 
   async #verify(images: readonly PlacedImage[], digests: ReadonlyMap<string, string>): Promise<void> {
@@ -213,6 +239,7 @@ class Ingest {
     for (const { plan, offset } of images) {
       for (const file of plan.files) {
         if (!digests.has(file.path)) continue;
+        this.#options.signal.throwIfAborted();
         const found = (await this.#region.mapping.digest(offset + file.offset, file.size)).toString('hex');
         if (found === digests.get(file.path)) continue;
         throw loaderError(
@@ -234,20 +261,21 @@ class Ingest {
   }
 
   async #sameBytes(ref: ContentRef, images: readonly PlacedImage[]): Promise<boolean> {
-    if (!this.#registry.pin(ref)) return false;
+    if (!this.#options.hold(ref)) return false;
     try {
-      const there = contentFiles(this.#region, this.#registry.content(ref.index)!);
+      const there = await readablePlaces(this.#region, this.#registry.content(ref.index));
       for (const { plan, offset } of images) {
         for (const file of plan.files) {
           if (file.path === MANIFEST_PATH) continue;
-          const twin = there.get(file.path);
+          this.#options.signal.throwIfAborted();
+          const twin = there?.get(file.path);
           if (!twin || twin.size !== file.size) return false;
           if (!(await this.#region.mapping.equal(twin.offset, offset + file.offset, file.size))) return false;
         }
       }
       return true;
     } finally {
-      this.#registry.unpin(ref);
+      this.#options.drop(ref);
     }
   }
 
@@ -269,9 +297,54 @@ class Ingest {
   }
 }
 
-function writeMetadata(region: Region, image: PlacedImage): void {
-  for (const { offset, length } of image.plan.zero) region.mapping.zero(image.offset + offset, length);
-  for (const { offset, bytes } of image.plan.metadata) region.mapping.write(image.offset + offset, bytes);
+/** Where the files of another content lie; undefined when it is damaged, which is not this load's trouble. */
+async function readablePlaces(
+  region: Region,
+  content: Content | undefined,
+): Promise<Map<string, FilePlace> | undefined> {
+  if (!content || content.corrupt) return undefined;
+  try {
+    return await contentFilesPaced(region, content);
+  } catch (error) {
+    if (error instanceof DaxfsError) return undefined;
+    throw error;
+  }
+}
+
+async function writePaced(region: Region, offset: number, bytes: Buffer): Promise<void> {
+  for (let done = 0; done < bytes.length; done += PIECE_BYTES) {
+    if (done > 0) await turn();
+    region.mapping.write(offset + done, bytes.subarray(done, done + PIECE_BYTES));
+  }
+}
+
+/** Writes what is no file data: touching fresh memory takes its time, so it goes in pieces. */
+async function writeMetadata(region: Region, { plan, offset }: PlacedImage, signal: AbortSignal): Promise<void> {
+  let touched = 0;
+  const pause = async (bytes: number) => {
+    touched += bytes;
+    if (touched < PIECE_BYTES) return;
+    touched = 0;
+    await turn();
+    signal.throwIfAborted();
+  };
+  for (const { offset: start, length } of plan.zero) {
+    region.mapping.zero(offset + start, length);
+    await pause(length);
+  }
+  for (const { offset: start, bytes } of plan.metadata) {
+    await writePaced(region, offset + start, bytes);
+    await pause(bytes.length);
+  }
+}
+
+/** Undoes a claim without hiding why. What cannot be undone now is undone when this host's row is taken over. */
+function abandon(registry: Registry, ref: ContentRef): void {
+  try {
+    registry.abandon(ref);
+  } catch (error) {
+    if (!(error instanceof DaxfsError)) throw error;
+  }
 }
 
 /**
@@ -296,7 +369,7 @@ export async function ingest(
   try {
     return await new Ingest(region, registry, source, options, ref).run();
   } catch (error) {
-    registry.abandon(ref);
+    abandon(registry, ref);
     throw error;
   }
 }

@@ -1,14 +1,17 @@
 /** Leases: a worker's right to a content. The books are here; the kernel's locks decide about the memory. */
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { EventEmitter } from 'node:events';
+import { closeSync } from 'node:fs';
 import type { Content } from '../daxfs/index.ts';
 import { parseModelName } from '../loaders/index.ts';
 import type { ContentRef } from '../native/index.ts';
 import { serverError } from './errors.ts';
+import { stopping } from './problem.ts';
 import type { GrantedHandle, Handle, HandleFile, HandleRequest, LeaseBook } from './services.ts';
 import type { ContentView } from './store/content-views.ts';
 import { rangesOf } from './store/holds.ts';
 import type { RegionModelStore } from './store/model-store.ts';
+import { sameRef } from './store/names.ts';
 import type { StoreContext } from './store/store-context.ts';
 
 export const ttlSecondsDefault = 60;
@@ -27,6 +30,8 @@ interface Lease {
   readonly ref: ContentRef;
   worker: Worker | null;
   timer: NodeJS.Timeout | undefined;
+  /** The worker was told that its model drains. */
+  told: boolean;
 }
 
 export class RegionLeaseBook implements LeaseBook {
@@ -35,16 +40,17 @@ export class RegionLeaseBook implements LeaseBook {
   readonly #leases = new Map<string, Lease>();
   readonly #ended = new Set<string>();
   readonly #draining = new EventEmitter().setMaxListeners(0);
-  readonly #settle: () => void;
+  readonly #review: (ref: ContentRef) => void;
   readonly #unsubscribe: () => void;
+  #closed = false;
   /** Where workers connect; shown in every handle. */
   socketPath: string | null = null;
 
-  /** @param settle called after every release, so that memory is freed at once */
-  constructor(context: StoreContext, store: RegionModelStore, settle: () => void) {
+  /** @param review called with the content of every lease that has ended, so that memory is freed at once */
+  constructor(context: StoreContext, store: RegionModelStore, review: (ref: ContentRef) => void) {
     this.#context = context;
     this.#store = store;
-    this.#settle = settle;
+    this.#review = review;
     this.#unsubscribe = store.onDraining((content) => this.#tellDraining(content));
   }
 
@@ -95,6 +101,7 @@ export class RegionLeaseBook implements LeaseBook {
 
   /** Forgets every lease; the kernel's locks go on guarding what workers have mapped. */
   close(): void {
+    this.#closed = true;
     this.#unsubscribe();
     for (const lease of [...this.#leases.values()]) this.#end(lease);
   }
@@ -106,15 +113,22 @@ export class RegionLeaseBook implements LeaseBook {
     const { full } = parseModelName(model);
     const content = this.#store.readyContent(full);
     checkWanted(full, content, request);
-    const files = selectFiles(await this.#context.views.view(content), request);
-    if (!this.#context.holds.acquire(content)) {
-      throw serverError('MODEL_NOT_READY', `${full} is being removed; load it again.`);
-    }
-    this.#context.registry.touch(content.index, this.#context.now());
+    // Held before anything is read: from here on the bytes stay.
+    if (!this.#context.holds.acquire(content)) throw beingRemoved(full);
     const ref = { index: content.index, generation: content.generation };
-    const lease: Lease = { handle: this.#handle(full, content, files), token, ref, worker: null, timer: undefined };
-    this.#leases.set(lease.handle.id, lease);
-    return lease;
+    try {
+      const files = selectFiles(await this.#context.views.view(content), request);
+      if (this.#closed) throw stopping();
+      this.#context.registry.touch(content.index, this.#context.now());
+      const handle = this.#handle(full, content, files);
+      const lease: Lease = { handle, token, ref, worker: null, timer: undefined, told: false };
+      this.#leases.set(handle.id, lease);
+      return lease;
+    } catch (error) {
+      this.#context.holds.release(ref);
+      this.#review(ref);
+      throw error;
+    }
   }
 
   #handle(full: string, content: Content, files: HandleFile[]): Handle {
@@ -134,10 +148,9 @@ export class RegionLeaseBook implements LeaseBook {
   }
 
   #grant(lease: Lease, worker: Worker): GrantedHandle {
-    const content = this.#store.names.content(lease.ref);
-    if (!content) throw serverError('MODEL_NOT_READY', `${lease.handle.model} is being removed; load it again.`);
+    if (this.#closed) throw stopping();
     try {
-      const fd = this.#context.region.fence.openLease(rangesOf(this.#context.region, content));
+      const fd = this.#openLocked(lease);
       clearTimeout(lease.timer);
       lease.worker = worker;
       lease.handle.expiresAt = null;
@@ -146,6 +159,21 @@ export class RegionLeaseBook implements LeaseBook {
       this.#end(lease);
       throw error;
     }
+  }
+
+  /**
+   * A descriptor with locks on the content's ranges. Whoever frees looks first for pins, then for locks; so the lock comes
+   * first here and our pin is looked at after it: one of us sees the other.
+   */
+  #openLocked({ ref, handle }: Lease): number {
+    const { region, registry } = this.#context;
+    const content = this.#store.names.content(ref);
+    if (!content || content.images.length === 0) throw beingRemoved(handle.model);
+    const fd = region.fence.openLease(rangesOf(region, content));
+    const now = this.#store.names.content(ref);
+    if (now && !now.corrupt && (now.mask & registry.hostBit) !== 0 && registry.stillAttached()) return fd;
+    closeSync(fd);
+    throw beingRemoved(handle.model);
   }
 
   #expiry(lease: Lease, ttlSeconds: number): string {
@@ -172,14 +200,20 @@ export class RegionLeaseBook implements LeaseBook {
     this.#ended.add(lease.handle.id);
     if (this.#ended.size > endedMax) this.#ended.delete(this.#ended.values().next().value!);
     this.#context.holds.release(lease.ref);
-    this.#settle();
+    this.#review(lease.ref);
   }
 
-  #tellDraining({ index, generation }: Content): void {
-    for (const { ref, handle } of this.#leases.values()) {
-      if (ref.index === index && ref.generation === generation) this.#draining.emit('draining', handle.id);
+  #tellDraining(content: Content): void {
+    for (const lease of this.#leases.values()) {
+      if (lease.told || !sameRef(lease.ref, content)) continue;
+      lease.told = true;
+      this.#draining.emit('draining', lease.handle.id);
     }
   }
+}
+
+function beingRemoved(full: string): Error {
+  return serverError('MODEL_NOT_READY', `${full} is being removed; load it again.`);
 }
 
 function sameToken(expected: string, given: string): boolean {

@@ -1,7 +1,10 @@
 /** What a ready content holds: its manifest and where each file lies in the region. Parsed once per content. */
-import { type Content, contentFiles, type FilePlace, type Region } from '../../daxfs/index.ts';
+import { type Content, contentFilesPaced, type FilePlace, type Region } from '../../daxfs/index.ts';
 import { decodeManifestPaced, MANIFEST_PATH, type Manifest } from '../../loaders/index.ts';
+import type { ContentRef } from '../../native/index.ts';
+import { serverError } from '../errors.ts';
 import type { HandleFile } from '../services.ts';
+import type { Holds } from './holds.ts';
 
 export interface ContentView {
   readonly manifest: Manifest;
@@ -13,39 +16,76 @@ export interface ContentView {
   readonly fileOfTensor: ReadonlyMap<string, string>;
 }
 
-const viewsMax = 4096;
+/** Views remembered, counted in files and tensors (about 300 bytes each); the least recently used go first. */
+const entriesMax = 1_000_000;
 
 function handleFile(path: string, digest: string, place: FilePlace): HandleFile {
   const extents = place.size > 0 ? [{ fileOffset: 0, bufferOffset: place.offset, length: place.size }] : [];
   return { path, size: place.size, digest, extents };
 }
 
+const keyOf = ({ index, generation }: ContentRef) => `${index}@${generation}`;
+const sizeOf = (content: Content) => content.fileCount + content.tensorCount + 1;
+
 export class ContentViews {
   readonly #region: Region;
-  readonly #views = new Map<string, Promise<ContentView>>();
+  readonly #holds: Holds;
+  readonly #views = new Map<string, { view: Promise<ContentView>; size: number }>();
+  #entries = 0;
 
-  constructor(region: Region) {
+  constructor(region: Region, holds: Holds) {
     this.#region = region;
+    this.#holds = holds;
   }
 
-  /** @throws DaxfsError, LoaderError when image or manifest break a rule */
+  /** @throws DaxfsError, LoaderError when image or manifest break a rule; ServerError MODEL_NOT_READY */
   view(content: Content): Promise<ContentView> {
-    const key = `${content.index}@${content.generation}`;
+    const key = keyOf(content);
     const known = this.#views.get(key);
-    if (known) return known;
-    const view = this.#read(content);
-    if (this.#views.size >= viewsMax) this.#views.delete(this.#views.keys().next().value!);
-    this.#views.set(key, view);
-    view.catch(() => this.#views.delete(key));
+    if (!known) return this.#remember(content, this.#readHeld(content));
+    this.#views.delete(key);
+    this.#views.set(key, known);
+    return known.view;
+  }
+
+  /** True when `view` needs not read the region. */
+  has(ref: ContentRef): boolean {
+    return this.#views.has(keyOf(ref));
+  }
+
+  forget(ref: ContentRef): void {
+    this.#entries -= this.#views.get(keyOf(ref))?.size ?? 0;
+    this.#views.delete(keyOf(ref));
+  }
+
+  #remember(content: Content, view: Promise<ContentView>): Promise<ContentView> {
+    const size = sizeOf(content);
+    this.#views.set(keyOf(content), { view, size });
+    this.#entries += size;
+    view.catch(() => this.forget(content));
+    for (const [key, { size: freed }] of this.#views) {
+      if (this.#entries <= entriesMax || this.#views.size === 1) break;
+      this.#views.delete(key);
+      this.#entries -= freed;
+    }
     return view;
   }
 
-  forget(content: { index: number; generation: number }): void {
-    this.#views.delete(`${content.index}@${content.generation}`);
+  /** The bytes must not be freed and used again while they are read. */
+  async #readHeld(content: Content): Promise<ContentView> {
+    if (!this.#holds.acquire(content)) {
+      throw serverError('MODEL_NOT_READY', 'The model is being removed; load it again.');
+    }
+    try {
+      return await this.#read(content);
+    } finally {
+      this.#holds.release(content);
+      this.#holds.review(content);
+    }
   }
 
   async #read(content: Content): Promise<ContentView> {
-    const places = contentFiles(this.#region, content);
+    const places = await contentFilesPaced(this.#region, content);
     const manifestPlace = places.get(MANIFEST_PATH);
     const bytes = manifestPlace ? this.#region.mapping.read(manifestPlace.offset, manifestPlace.size) : Buffer.alloc(0);
     const manifest = await decodeManifestPaced(bytes);

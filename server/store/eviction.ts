@@ -1,15 +1,13 @@
 /** Makes room for a load: least recently used, unheld, not kept contents go first. */
 import type { Content } from '../../daxfs/index.ts';
+import { isSound } from './names.ts';
 import type { StoreContext } from './store-context.ts';
 
 /** Contents that eviction may take now, least recently used first. */
 export function evictable({ registry, holds }: StoreContext): Content[] {
   return registry
     .contents()
-    .filter(
-      (content) =>
-        content.state === 'ready' && !content.corrupt && !content.keep && (content.mask & ~registry.hostBit) === 0,
-    )
+    .filter((content) => isSound(content) && !content.keep && !holds.isPinnedElsewhere(content))
     .filter((content) => !holds.isHeld(content))
     .sort((a, b) => lastUse(a) - lastUse(b));
 }
@@ -28,8 +26,9 @@ export function evictOne(context: StoreContext, neededBytes: number): boolean {
   const { registry, holds, views, log } = context;
   if (evictableBytes(context) + registry.chunkStats().free * context.region.chunkBytes < neededBytes) return false;
   for (const content of evictable(context)) {
-    if (!registry.drain(content)) continue;
-    const freed = holds.free({ ...content, state: 'draining' });
+    // Somebody may have attached since we looked: then it stays.
+    if (!registry.drain(content, { unpinned: true })) continue;
+    const freed = holds.review(content);
     views.forget(content);
     if (!freed) continue;
     const bytes = imageBytes(content, context.region.chunkBytes);

@@ -2,17 +2,22 @@
  * Who holds a content here: leases in our books, our bit in the row's host mask, locks that the kernel still sees.
  * The bit goes up before the first lease and comes down only when the books are empty and no lock is left.
  */
-import type { Content, Region, Registry } from '../../daxfs/index.ts';
+import type { Content, ContentImage, Region, Registry } from '../../daxfs/index.ts';
 import type { ContentRef } from '../../native/index.ts';
 
 const keyOf = (ref: ContentRef) => `${ref.index}@${ref.generation}`;
+const holdable = new Set(['ready', 'draining', 'quarantined']);
 
-/** Byte ranges of a content's images in the region. */
-export function rangesOf(region: Region, content: Content): { offset: number; length: number }[] {
-  return content.images.map(({ firstChunk, chunkCount }) => ({
+function rangesIn(region: Region, runs: readonly Pick<ContentImage, 'firstChunk' | 'chunkCount'>[]) {
+  return runs.map(({ firstChunk, chunkCount }) => ({
     offset: region.chunkOffset(firstChunk),
     length: chunkCount * region.chunkBytes,
   }));
+}
+
+/** Byte ranges of a content's images in the region; none of a damaged one. */
+export function rangesOf(region: Region, content: Content): { offset: number; length: number }[] {
+  return rangesIn(region, content.images);
 }
 
 export class Holds {
@@ -46,7 +51,8 @@ export class Holds {
 
   /** True while any mapping on this kernel keeps a lock on the content's bytes. */
   isLocked(content: Content): boolean {
-    return rangesOf(this.#region, content).some(({ offset, length }) => this.#region.fence.isHeld(offset, length));
+    // Where a damaged row's bytes are, only the allocator knows.
+    return content.corrupt ? this.#isAnyLocked(this.#registry.runsOf(content)) : this.#isAnyLocked(content.images);
   }
 
   /** True while somebody here may read the bytes. */
@@ -54,16 +60,37 @@ export class Holds {
     return this.count(content) > 0 || this.isLocked(content);
   }
 
+  /** True while a host other than ours pins the content. */
+  isPinnedElsewhere(content: Content): boolean {
+    return (content.mask & ~this.#registry.hostBit) !== 0;
+  }
+
   /** Drops our bit when nobody here holds the content any more. */
   settle(content: Content): void {
-    if (content.corrupt || (content.mask & this.#registry.hostBit) === 0) return;
+    if (!holdable.has(content.state) || (content.mask & this.#registry.hostBit) === 0) return;
     if (!this.isHeld(content)) this.#registry.unpin(content);
   }
 
-  /** Frees a draining content when no host and no lock holds it. True when it is free. Damaged rows stay: their ranges are unknown. */
+  /**
+   * Frees a draining or quarantined content that no host pins and no lock holds; true when it is free. The proof covers
+   * every chunk that the allocator is going to give back, not only what the row says.
+   */
   free(content: Content): boolean {
-    if (content.corrupt) return false;
+    if (!holdable.has(content.state) || this.isPinnedElsewhere(content) || this.isHeld(content)) return false;
     this.settle(content);
-    return !this.isHeld(content) && this.#registry.free(content);
+    return !this.#isAnyLocked(this.#registry.runsOf(content)) && this.#registry.free(content);
+  }
+
+  /** Looks again at a content after a hold was given back: settles it, or frees it when it drains. True when it is free. */
+  review(ref: ContentRef): boolean {
+    const content = this.#registry.content(ref.index);
+    if (content?.generation !== ref.generation) return false;
+    if (content.state === 'draining') return this.free(content);
+    this.settle(content);
+    return false;
+  }
+
+  #isAnyLocked(runs: readonly Pick<ContentImage, 'firstChunk' | 'chunkCount'>[]): boolean {
+    return rangesIn(this.#region, runs).some(({ offset, length }) => this.#region.fence.isHeld(offset, length));
   }
 }

@@ -1,89 +1,127 @@
 /** Runs one load to its end: ingest, wait for another host's claim of the same source, point the name at the content. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ingest } from '../../loaders/index.ts';
+import { DaxfsError } from '../../daxfs/index.ts';
+import { type Ingested, ingest } from '../../loaders/index.ts';
 import type { ContentRef } from '../../native/index.ts';
-import { serverError } from '../errors.ts';
 import { evictableBytes, evictOne } from './eviction.ts';
 import type { LoadJob } from './load-job.ts';
-import type { Names } from './names.ts';
+import { isSound, type Names } from './names.ts';
 import type { StoreContext } from './store-context.ts';
 
 const pollMs = 50;
 
 /** Resolves to true once the row is READY, to false when its claim is gone without that. */
-async function becomesReady(context: StoreContext, job: LoadJob, ref: ContentRef): Promise<boolean> {
+async function becomesReady({ registry }: StoreContext, job: LoadJob, ref: ContentRef): Promise<boolean> {
+  const { signal } = job.controller;
   for (;;) {
-    job.controller.signal.throwIfAborted();
-    const content = context.registry.content(ref.index);
-    if (!content || content.generation !== ref.generation) return false;
-    if (content.state === 'ready') return true;
-    if (content.state === 'draining' || content.state === 'freeing' || content.state === 'quarantined') return false;
+    signal.throwIfAborted();
+    const content = registry.content(ref.index);
+    if (isSound(content) && content?.generation === ref.generation) return true;
+    // A damaged row gives its source free, so that it can be loaded anew; its bytes stay while somebody maps them.
+    if (content?.state === 'ready' && content.generation === ref.generation) registry.drain(ref);
+    await sleep(pollMs, undefined, { signal });
+    if (content?.generation !== ref.generation) return false;
+    if (content.state !== 'claiming' && content.state !== 'loading') return false;
     job.bytes(content.bytesDone);
-    await sleep(pollMs, undefined, { signal: job.controller.signal });
   }
 }
 
-async function loadOnce(context: StoreContext, job: LoadJob, changed: () => void): Promise<ContentRef> {
-  const enter = (phase: Parameters<LoadJob['enter']>[0]) => {
-    context.emit({ type: 'phase', ...job.enter(phase) });
-    changed();
-  };
+function ingestOnce(context: StoreContext, job: LoadJob, changed: () => void): Promise<Ingested> {
+  const { request, controller, source } = job;
+  return ingest(context.region, context.registry, source, {
+    verify: request.verify ?? false,
+    keep: request.keep ?? false,
+    signal: controller.signal,
+    onPhase: (phase) => {
+      context.emit({ type: 'phase', ...job.enter(phase) });
+      changed();
+    },
+    onBytes: (done) => {
+      job.bytes(done);
+      changed();
+    },
+    makeRoom: async (bytes) => evictOne(context, bytes),
+    evictableBytes: () => evictableBytes(context),
+    hold: (ref) => context.holds.acquire(ref),
+    drop: (ref) => {
+      context.holds.release(ref);
+      context.holds.review(ref);
+    },
+  });
+}
+
+/** Loads until a ready content has the name: whatever was found may be removed again before it is named. */
+async function loadAndName(
+  context: StoreContext,
+  names: Names,
+  job: LoadJob,
+  changed: () => void,
+): Promise<ContentRef> {
+  const { signal } = job.controller;
   for (;;) {
-    const { outcome, ref } = await ingest(context.region, context.registry, job.source, {
-      verify: job.request.verify ?? false,
-      keep: job.request.keep ?? false,
-      signal: job.controller.signal,
-      onPhase: enter,
-      onBytes: (done) => {
-        job.bytes(done);
-        changed();
-      },
-      makeRoom: async (bytes) => evictOne(context, bytes),
-      evictableBytes: () => evictableBytes(context),
-    });
-    if (outcome === 'loaded' || (await becomesReady(context, job, ref))) return ref;
+    const { outcome, ref } = await context.gate.pass(signal, () => ingestOnce(context, job, changed));
+    if (outcome === 'loaded') {
+      if (nameOwn(context, names, job, ref)) return ref;
+    } else if ((await becomesReady(context, job, ref)) && nameReady(names, job, ref)) return ref;
   }
 }
 
-function failure(error: unknown): { code: string; detail: string } {
-  const { code, message } = error as { code?: unknown; message?: string };
-  return { code: typeof code === 'string' ? code : 'SERVER_INTERNAL', detail: message ?? String(error) };
+/** False when the content was drained before its name could keep it. @throws MODEL_NAME_TAKEN, the reason of a cancel */
+function nameReady(names: Names, job: LoadJob, ref: ContentRef): boolean {
+  job.controller.signal.throwIfAborted();
+  if (!isSound(names.content(ref))) return false;
+  names.claim(job.name.full, ref);
+  return isSound(names.content(ref));
 }
 
-/** Ends `job` as ready, failed or cancelled; never rejects. */
-export async function runLoad(context: StoreContext, names: Names, job: LoadJob, changed: () => void): Promise<void> {
+/** As `nameReady` for a content that this load made: when it does not get its name, and has no other, it goes at once. */
+function nameOwn(context: StoreContext, names: Names, job: LoadJob, ref: ContentRef): boolean {
   try {
-    const ref = await loadOnce(context, job, changed);
-    nameContent(names, job, ref, context);
-    context.emit({ type: 'phase', ...job.enter('done') });
-    context.emit({ type: 'loaded', scheme: 'file', bytes: job.bytesTotal });
-    context.log.info(
-      { event: 'model.ready', model: job.name.full, bytes: job.bytesTotal, phases: job.phases },
-      'loaded',
-    );
-    job.state = 'ready';
+    return nameReady(names, job, ref);
   } catch (error) {
-    const cancelled = job.controller.signal.aborted;
-    job.state = cancelled ? 'cancelled' : 'failed';
-    job.error = cancelled
-      ? { code: 'MODEL_CANCELLED', detail: 'The load was cancelled; post it again.' }
-      : failure(error);
-    context.emit({ type: 'load-failed', reason: job.error.code });
-    context.log.warn(
-      { event: 'model.failed', model: job.name.full, err: error, code: job.error.code },
-      job.error.detail,
-    );
-  }
-  changed();
-}
-
-/** A content that cannot get its name and has no other goes away again. */
-function nameContent(names: Names, job: LoadJob, ref: ContentRef, context: StoreContext): void {
-  try {
-    if (!names.content(ref)) throw serverError('MODEL_NOT_FOUND', `${job.name.full} was removed while it was loaded.`);
-    names.claim(job.name.full, ref);
-  } catch (error) {
-    if (names.of(ref).length === 0) context.registry.drain(ref);
+    if (names.of(ref).length === 0) {
+      context.registry.drain(ref, { unpinned: true });
+      context.holds.review(ref);
+    }
     throw error;
   }
+}
+
+/** What the API shows: errors of ours as they are, anything else without its inner words. */
+function failure(error: unknown): { code: string; detail: string } {
+  if (error instanceof DaxfsError) return { code: error.code, detail: error.message };
+  return { code: 'SERVER_INTERNAL', detail: 'The load failed inside the service; its log says why.' };
+}
+
+function end(context: StoreContext, job: LoadJob, error: unknown): void {
+  const cancelled = job.controller.signal.aborted;
+  job.state = cancelled ? 'cancelled' : 'failed';
+  job.error = cancelled
+    ? { code: 'MODEL_CANCELLED', detail: 'The load was cancelled; post it again.' }
+    : failure(error);
+  context.emit({ type: 'load-failed', reason: job.error.code });
+  const fields = { event: cancelled ? 'model.cancelled' : 'model.failed', model: job.name.full, code: job.error.code };
+  context.log.warn(cancelled ? fields : { ...fields, err: error }, job.error.detail);
+}
+
+/** Ends `job` as ready (with its content), failed or cancelled; never rejects. */
+export async function runLoad(
+  context: StoreContext,
+  names: Names,
+  job: LoadJob,
+  changed: () => void,
+): Promise<ContentRef | undefined> {
+  let ref: ContentRef | undefined;
+  try {
+    ref = await loadAndName(context, names, job, changed);
+    job.state = 'ready';
+    context.emit({ type: 'phase', ...job.enter('done') });
+    context.emit({ type: 'loaded', scheme: 'file', bytes: job.bytesTotal });
+    const fields = { event: 'model.ready', model: job.name.full, bytes: job.bytesTotal, phases: job.phases };
+    context.log.info(fields, 'loaded');
+  } catch (error) {
+    end(context, job, error);
+  }
+  changed();
+  return ref;
 }

@@ -2,14 +2,16 @@
 import { EventEmitter } from 'node:events';
 import type { Content } from '../../daxfs/index.ts';
 import { FORMATS, parseModelName, resolveSource, type TensorInfo } from '../../loaders/index.ts';
+import type { ContentRef } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
 import type { LoadOutcome, LoadRequest, Model, ModelState, ModelStore, StoreEvent } from '../services.ts';
 import { LoadJob } from './load-job.ts';
 import { runLoad } from './loading.ts';
-import { Names, nameTaken } from './names.ts';
+import { isSound, Names, nameTaken, sameRef } from './names.ts';
 import type { StoreContext } from './store-context.ts';
 
 const jobsKeptMax = 1000;
+const aliasesMax = 4096;
 const changeIntervalMs = 100;
 
 export class RegionModelStore implements ModelStore {
@@ -17,7 +19,9 @@ export class RegionModelStore implements ModelStore {
   readonly #context: StoreContext;
   readonly #jobs = new Map<string, LoadJob>();
   /** Contents found for another source of the same bytes: source key -> content. */
-  readonly #aliases = new Map<string, { index: number; generation: number }>();
+  readonly #aliases = new Map<string, ContentRef>();
+  /** What lists showed last, by name: good while content and leases are the same. */
+  readonly #shown = new Map<string, { content: Content; model: Model }>();
   readonly #changes = new EventEmitter().setMaxListeners(0);
   readonly #events: EventEmitter;
   #closing = false;
@@ -30,8 +34,7 @@ export class RegionModelStore implements ModelStore {
   }
 
   async load(request: LoadRequest): Promise<{ outcome: LoadOutcome; model: Model }> {
-    if (this.#closing)
-      throw serverError('SERVER_STOPPING', 'The service is stopping; post the model again when it is back.');
+    this.#checkOpen();
     if (request.placement === 'cached') {
       throw serverError('SERVER_UNSUPPORTED', 'Placement "cached" is not built yet; load with placement "resident".');
     }
@@ -42,6 +45,7 @@ export class RegionModelStore implements ModelStore {
       ...(exclude === undefined ? {} : { exclude }),
     });
     const name = parseModelName(request.name ?? source.defaultName);
+    this.#checkOpen();
     return this.#start(new LoadJob(name, source, request, this.#context.now));
   }
 
@@ -57,25 +61,34 @@ export class RegionModelStore implements ModelStore {
       );
     }
     const ready = this.#readyContent(job);
-    if (ready) {
-      this.names.claim(full, ready);
+    if (ready && this.#nameReady(full, ready)) {
       this.#jobs.delete(full);
       this.#touch(ready, job.request.keep);
       return { outcome: 'hit', model: this.#ofContent(full, this.names.find(full) ?? ready) };
     }
-    if (this.names.find(full)?.state === 'ready') throw nameTaken(full);
+    if (isSound(this.names.find(full))) throw nameTaken(full);
     const twin = [...this.#jobs.values()].find((other) => other.state === 'loading' && other.keyHex === job.keyHex);
     this.#run(job);
     return { outcome: twin ? 'joined' : 'miss', model: job.model() };
   }
 
-  #readyContent(job: LoadJob): Content | undefined {
-    const alias = this.#aliases.get(job.keyHex);
+  #checkOpen(): void {
+    if (this.#closing)
+      throw serverError('SERVER_STOPPING', 'The service is stopping; post the model again when it is back.');
+  }
+
+  /** False when the content was drained before its name could keep it. @throws MODEL_NAME_TAKEN */
+  #nameReady(full: string, ready: Content): boolean {
+    this.names.claim(full, ready);
+    return isSound(this.names.content(ready));
+  }
+
+  #readyContent({ keyHex }: LoadJob): Content | undefined {
+    const alias = this.#aliases.get(keyHex);
     const aliased = alias && this.names.content(alias);
-    if (aliased?.state === 'ready') return aliased;
-    return this.#context.registry
-      .contents()
-      .find(({ state, sourceKey }) => state === 'ready' && sourceKey === job.keyHex);
+    if (aliased && isSound(aliased)) return aliased;
+    this.#aliases.delete(keyHex);
+    return this.#context.registry.contents().find((content) => content.sourceKey === keyHex && isSound(content));
   }
 
   #touch(content: Content, keep: boolean | undefined): void {
@@ -89,13 +102,19 @@ export class RegionModelStore implements ModelStore {
     if (this.#jobs.size >= jobsKeptMax) this.#forgetOldest();
     this.#jobs.set(full, job);
     const changed = this.#throttled(full);
-    job.done = runLoad(this.#context, this.names, job, changed).then(() => {
-      if (job.state !== 'ready') return;
-      const target = this.#context.registry.findName(full);
-      if (target) this.#aliases.set(job.keyHex, target);
+    job.done = runLoad(this.#context, this.names, job, changed).then((content) => {
+      if (!content) return;
+      this.#remember(job.keyHex, content);
       if (this.#jobs.get(full) === job) this.#jobs.delete(full);
       this.#changes.emit(full);
     });
+  }
+
+  /** Only a content that another source brought needs it: its own source key is in its row. */
+  #remember(keyHex: string, ref: ContentRef): void {
+    if (this.#context.registry.content(ref.index)?.sourceKey === keyHex) return;
+    if (this.#aliases.size >= aliasesMax) this.#aliases.delete(this.#aliases.keys().next().value!);
+    this.#aliases.set(keyHex, ref);
   }
 
   #forgetOldest(): void {
@@ -123,22 +142,36 @@ export class RegionModelStore implements ModelStore {
     const { full } = parseModelName(name);
     for (;;) {
       signal?.throwIfAborted();
-      const model = this.#find(full);
-      if (!model) throw notFound(full);
-      if (model.state !== 'loading') return model;
-      const job = this.#jobs.get(full)!;
-      await Promise.race([job.done, aborted(signal)]);
+      const job = this.#jobs.get(full);
+      if (job?.state !== 'loading') break;
+      await unlessAborted(job.done, signal);
+      // Its name may have been pointed elsewhere meanwhile: that is no success of this load.
+      if (job.error) return job.model();
     }
+    const model = this.#find(full);
+    if (!model) throw notFound(full);
+    return model;
   }
 
   list(state?: ModelState): Model[] {
-    const models = new Map<string, Model>();
-    for (const { full, content } of this.names.list()) models.set(full, this.#ofContent(full, content));
-    for (const [full, job] of this.#jobs) {
-      if (!models.has(full) || job.state === 'loading') models.set(full, job.model());
-    }
-    const sorted = [...models].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, model]) => model);
-    return state ? sorted.filter((model) => model.state === state) : sorted;
+    const named = this.names.list();
+    const models = named.map(({ full, content }) => this.#shownModel(full, content));
+    if (this.#shown.size > 2 * named.length + 64) this.#shown.clear();
+    const others = [...this.#jobs].filter(([full]) => !this.names.find(full)).map(([, job]) => job.model());
+    const all = others.length === 0 ? models : [...models, ...others].sort(byName);
+    return state ? all.filter((model) => model.state === state) : all;
+  }
+
+  /** As lists show a name that has a content: a load under way speaks for it. */
+  #shownModel(full: string, content: Content): Model {
+    const job = this.#jobs.get(full);
+    if (job?.state === 'loading') return job.model();
+    const shown = this.#shown.get(full);
+    const leases = this.#context.holds.count(content);
+    if (shown?.content === content && shown.model.leases === leases) return shown.model;
+    const model = this.#ofContent(full, content);
+    this.#shown.set(full, { content, model });
+    return model;
   }
 
   async get(name: string): Promise<Model> {
@@ -163,9 +196,10 @@ export class RegionModelStore implements ModelStore {
   async retarget(name: string, digest: string): Promise<Model> {
     const { full } = parseModelName(name);
     const content = this.#byDigest(digest);
-    if (content.state !== 'ready') throw serverError('MODEL_NOT_READY', `The content ${digest} is not ready.`);
+    if (content.state !== 'ready')
+      throw serverError('MODEL_NOT_READY', `The content ${digest} is being removed; load its source again.`);
     const previous = this.names.move(full, content);
-    if (previous && previous.index !== content.index) this.#drainUnnamed(previous);
+    if (previous && !sameRef(previous, content)) this.#drainUnnamed(previous);
     this.#changes.emit(full);
     return this.get(full);
   }
@@ -191,16 +225,16 @@ export class RegionModelStore implements ModelStore {
     const model = this.#ofContent(full, content);
     if (content.state === 'ready' && this.names.of(content).length > 1) {
       this.names.remove(full, content);
+      // Another host may have taken the other name off at the same time.
+      this.#drainUnnamed(content);
+      this.#changes.emit(full);
       return { outcome: 'freed' as const, model };
     }
-    if (!drain && (this.#context.holds.isHeld(content) || (content.mask & ~this.#context.registry.hostBit) !== 0)) {
-      throw serverError(
-        'MODEL_LEASED',
-        `${full} is leased by ${model.leases || 'other'} worker(s); stop them, or delete with ?drain=true.`,
-      );
-    }
-    const freed = this.#drain(content);
-    if (freed) this.names.remove(full, content);
+    if (!drain && this.#isUsed(content)) throw leased(full, model.leases);
+    const freed = this.#drain(content, { unpinned: !drain });
+    if (freed === undefined) throw leased(full, model.leases);
+    // What is quarantined is freed when its host is proved dead, however long that takes: it needs no name for that.
+    if (freed || content.state === 'quarantined') this.names.remove(full, content);
     this.#changes.emit(full);
     return {
       outcome: freed ? ('freed' as const) : ('draining' as const),
@@ -208,19 +242,25 @@ export class RegionModelStore implements ModelStore {
     };
   }
 
-  /** Stops new attaches; true when the bytes are free already. */
-  #drain(content: Content): boolean {
+  #isUsed(content: Content): boolean {
+    const { holds } = this.#context;
+    return holds.isHeld(content) || holds.isPinnedElsewhere(content);
+  }
+
+  /** Stops new attaches; true when the bytes are free already, undefined when it is pinned and must not be. */
+  #drain(content: Content, { unpinned = false } = {}): boolean | undefined {
     const { registry, holds, views } = this.#context;
-    if (content.state === 'ready') registry.drain(content);
+    if (content.state === 'ready' && !registry.drain(content, { unpinned })) {
+      if (this.names.content(content)?.state === 'ready') return undefined;
+    }
     this.#changes.emit('draining', content);
-    const now = registry.content(content.index);
-    if (!now || now.generation !== content.generation) return true;
-    const freed = holds.free(now);
+    const now = this.names.content(content);
+    const freed = !now || holds.free(now);
     if (freed) views.forget(content);
     return freed;
   }
 
-  #drainUnnamed(ref: { index: number; generation: number }): void {
+  #drainUnnamed(ref: ContentRef): void {
     const content = this.names.content(ref);
     if (content?.state === 'ready' && this.names.of(ref).length === 0) this.#drain(content);
   }
@@ -240,9 +280,15 @@ export class RegionModelStore implements ModelStore {
     return () => void this.#events.off('event', listener);
   }
 
+  /** Tells when a content starts to drain, here or (again at every sweep) on another host. */
   onDraining(listener: (content: Content) => void): () => void {
     this.#changes.on('draining', listener);
     return () => void this.#changes.off('draining', listener);
+  }
+
+  /** The reaper's word that a content with leases of ours drains. */
+  tellDraining(content: Content): void {
+    this.#changes.emit('draining', content);
   }
 
   /** Cancels running loads and waits for them. */
@@ -257,12 +303,12 @@ export class RegionModelStore implements ModelStore {
   readyContent(full: string): Content {
     const content = this.names.find(full);
     const job = this.#jobs.get(full);
+    if (content && isSound(content)) return content;
     if (content?.corrupt)
       throw serverError(
         'MODEL_NOT_READY',
-        `${full} is damaged in the region (${content.corrupt}); delete it and load it again.`,
+        `${full} is damaged in the region (${content.corrupt}); load it again with POST /models.`,
       );
-    if (content?.state === 'ready') return content;
     if (!content && !job) throw notFound(full);
     const state = job?.state === 'loading' || !content ? job!.state : content.state;
     throw serverError(
@@ -289,6 +335,8 @@ export class RegionModelStore implements ModelStore {
   async #withFiles(full: string, model: Model): Promise<Model> {
     const content = this.names.find(full);
     if (!content || content.corrupt || model.state === 'loading') return model;
+    // What drains may be freed while it is read.
+    if (content.state !== 'ready' && !this.#context.views.has(content)) return model;
     return { ...model, files: [...(await this.#context.views.view(content)).manifest.files] };
   }
 
@@ -327,8 +375,19 @@ function notFound(name: string): Error {
   return serverError('MODEL_NOT_FOUND', `There is no model ${name}; load it with POST /models or \`daxserve load\`.`);
 }
 
-function aborted(signal: AbortSignal | undefined): Promise<never> {
-  return new Promise((_, reject) => {
-    signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+function leased(full: string, leases: number): Error {
+  const text = `${full} is leased by ${leases || 'other'} worker(s); stop them, or delete with ?drain=true.`;
+  return serverError('MODEL_LEASED', text);
+}
+
+const byName = (a: Model, b: Model) => (`${a.name}:${a.tag}` < `${b.name}:${b.tag}` ? -1 : 1);
+
+/** As `work`, or rejects with the signal's reason; leaves no listener behind. */
+function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (!signal) return work;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
   });
 }

@@ -4,10 +4,25 @@ import type { ContentRef } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
 import type { StoreContext } from './store-context.ts';
 
-const sameRef = (a: ContentRef, b: ContentRef) => a.index === b.index && a.generation === b.generation;
+export interface NamedContent {
+  full: string;
+  content: Content;
+}
+
+/** A name changes hands by one CAS; more lost rounds than this mean that somebody stopped in the middle. */
+const triesMax = 16;
+const shown = new Set(['ready', 'draining', 'quarantined']);
+
+export const sameRef = (a: ContentRef, b: ContentRef) => a.index === b.index && a.generation === b.generation;
+
+/** True when attaches may be granted: READY and undamaged. */
+export const isSound = (content: Content | undefined): boolean =>
+  content?.state === 'ready' && content.corrupt === undefined;
 
 export class Names {
   readonly #context: StoreContext;
+  /** The last list, good while the registry gives the same arrays. */
+  #listed: { contents: unknown; names: unknown; list: readonly NamedContent[] } | undefined;
 
   constructor(context: StoreContext) {
     this.#context = context;
@@ -21,55 +36,61 @@ export class Names {
 
   content(ref: ContentRef): Content | undefined {
     const content = this.#context.registry.content(ref.index);
-    if (!content || content.generation !== ref.generation) return undefined;
-    return content.state === 'ready' || content.state === 'draining' || content.state === 'quarantined'
-      ? content
-      : undefined;
+    return content && content.generation === ref.generation && shown.has(content.state) ? content : undefined;
   }
 
-  /** Every name with a live content. */
-  list(): { full: string; content: Content }[] {
-    const { registry } = this.#context;
-    const live = new Map(registry.contents().map((content) => [content.index, content]));
-    return registry.names().flatMap(({ name, target }) => {
+  /** Every name with a live content, sorted. The same array while nothing has changed. */
+  list(): readonly NamedContent[] {
+    const contents = this.#context.registry.contents();
+    const names = this.#context.registry.names();
+    if (this.#listed?.contents === contents && this.#listed.names === names) return this.#listed.list;
+    const live = new Map(contents.map((content) => [content.index, content]));
+    const list = names.flatMap(({ name, target }) => {
       const content = live.get(target.index);
-      if (!content || content.generation !== target.generation) return [];
-      return ['ready', 'draining', 'quarantined'].includes(content.state) ? [{ full: name, content }] : [];
+      return content && sameRef(content, target) && shown.has(content.state) ? [{ full: name, content }] : [];
     });
+    this.#listed = { contents, names, list };
+    return list;
   }
 
   of(ref: ContentRef): string[] {
-    return this.#context.registry
-      .names()
-      .filter(({ target }) => sameRef(target, ref))
-      .map(({ name }) => name);
+    const names = this.#context.registry.names();
+    return names.filter(({ target }) => sameRef(target, ref)).map(({ name }) => name);
   }
 
   /**
-   * Points a free name (or one whose content drains or is gone) at a content.
+   * Points a free name (or one whose content drains, is damaged or gone) at a content.
    * @throws MODEL_NAME_TAKEN when it points to another ready content
    */
   claim(full: string, ref: ContentRef): void {
-    for (let attempt = 0; attempt < 8; attempt += 1) {
-      const current = this.#context.registry.findName(full);
-      if (current && sameRef(current, ref)) return;
-      if (current && this.content(current)?.state === 'ready') throw nameTaken(full);
-      if (this.#set(full, ref, current)) return;
-    }
-    throw nameTaken(full);
+    this.#change(full, ref, (current) => {
+      if (isSound(this.content(current))) throw nameTaken(full);
+    });
   }
 
   /** Moves a name whatever it points to; returns what it pointed to. */
   move(full: string, ref: ContentRef): ContentRef | null {
-    for (;;) {
-      const current = this.#context.registry.findName(full);
-      if (this.#set(full, ref, current)) return current;
-    }
+    return this.#change(full, ref, () => undefined);
   }
 
   /** Takes a name off a content, if it still points there. */
   remove(full: string, ref: ContentRef): void {
-    this.#context.registry.setName(full, null, ref);
+    for (let tries = 0; tries < triesMax; tries += 1) {
+      const current = this.#context.registry.findName(full);
+      if (!current || !sameRef(current, ref) || this.#set(full, null, ref)) return;
+    }
+    throw nameBusy(full);
+  }
+
+  /** @param check throws when the name must not leave what it points to */
+  #change(full: string, ref: ContentRef, check: (current: ContentRef) => void): ContentRef | null {
+    for (let tries = 0; tries < triesMax; tries += 1) {
+      const current = this.#context.registry.findName(full);
+      if (current && sameRef(current, ref)) return current;
+      if (current) check(current);
+      if (this.#set(full, ref, current)) return current;
+    }
+    throw nameBusy(full);
   }
 
   #set(full: string, ref: ContentRef | null, expected: ContentRef | null): boolean {
@@ -85,4 +106,11 @@ export class Names {
 export function nameTaken(full: string): Error {
   const text = `${full} points to other content already; delete it, choose another name, or move it with PUT /models/{name}.`;
   return serverError('MODEL_NAME_TAKEN', text);
+}
+
+function nameBusy(full: string): Error {
+  return serverError(
+    'MODEL_NAME_TAKEN',
+    `Another host is just changing what ${full} points to; try again in a moment.`,
+  );
 }

@@ -5,6 +5,7 @@ import type { SourcePolicy } from '../../loaders/index.ts';
 import { RegionLeaseBook } from '../leases.ts';
 import type { StoreEvent } from '../services.ts';
 import { ContentViews } from './content-views.ts';
+import { Gate } from './gate.ts';
 import { Holds } from './holds.ts';
 import { RegionModelStore } from './model-store.ts';
 import { Reaper } from './reaper.ts';
@@ -20,6 +21,9 @@ export interface OpenStoreOptions {
   now?: () => number;
 }
 
+/** Each load has two native threads; more at a time only make each other slower. */
+const loadsMax = 8;
+
 export interface OpenedStore {
   registry: Registry;
   store: RegionModelStore;
@@ -33,27 +37,34 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
   const { region, sources, evict, log, now = Date.now } = options;
   const registry = new Registry(region);
   const identity = hostIdentity(options.hostId, region);
-  const row = await takeHostRow(region, identity, (index) => {
+  const lock = await takeHostRow(region, identity, (index) => {
     const { recovered } = registry.attach(index, identity);
     log.info({ event: 'host.attached', host: identity.name, row: index, ...recovered }, 'attached to the region');
   });
-  const events = new EventEmitter();
-  const emit = (event: StoreEvent) => void events.emit('event', event);
-  const holds = new Holds(region, registry);
-  const views = new ContentViews(region);
-  const context: StoreContext = { region, registry, holds, views, sources, evict, log, now, emit };
-  const store = new RegionModelStore(context, events);
-  const reaper = new Reaper(context);
-  const leases = new RegionLeaseBook(context, store, () => reaper.soon());
-  reaper.sweep();
-  reaper.start();
-  const close = async () => {
-    await store.close();
-    leases.close();
-    reaper.stop();
+  try {
+    const events = new EventEmitter();
+    const emit = (event: StoreEvent) => void events.emit('event', event);
+    const holds = new Holds(region, registry);
+    const views = new ContentViews(region, holds);
+    const gate = new Gate(loadsMax);
+    const context: StoreContext = { region, registry, holds, views, gate, sources, evict, log, now, emit };
+    const store = new RegionModelStore(context, events);
+    const reaper = new Reaper(context, (content) => store.tellDraining(content));
+    const leases = new RegionLeaseBook(context, store, (ref) => reaper.review(ref));
     reaper.sweep();
+    reaper.start();
+    const close = async () => {
+      await store.close();
+      leases.close();
+      reaper.stop();
+      reaper.sweepSafely();
+      registry.detach();
+      lock.release();
+    };
+    return { registry, store, leases, close };
+  } catch (error) {
     registry.detach();
-    row.release();
-  };
-  return { registry, store, leases, close };
+    lock.release();
+    throw error;
+  }
 }

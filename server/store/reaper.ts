@@ -1,71 +1,114 @@
 /** Gives memory back in the background: settles our bits, frees what drains, undoes what dead hosts left. */
-import { type Host, isHostDead } from '../../daxfs/index.ts';
+import { type Content, type Host, isRowLocked, lockDomain, tryLockAttaching } from '../../daxfs/index.ts';
+import type { ContentRef } from '../../native/index.ts';
 import type { StoreContext } from './store-context.ts';
+import { Unnamed } from './unnamed.ts';
 
 /** The kernel drops a dead worker's lock at once; this is how soon we look. */
 const intervalMs = 250;
+/** Contents without a name are rare and in no hurry. */
+const sweepsPerUnnamed = 4;
 
 export class Reaper {
   readonly #context: StoreContext;
+  readonly #unnamed: Unnamed;
+  readonly #onDraining: (content: Content) => void;
+  /** Whose locks we see. */
+  readonly #kernel: string;
+  /** Dead attaches of hosts of which the claims are undone; their pins may be left. */
+  readonly #undone = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  #soon: NodeJS.Immediate | undefined;
+  #sweeps = 0;
+  #failing: unknown;
 
-  constructor(context: StoreContext) {
+  /** @param onDraining told of every draining content that has leases here, at every sweep */
+  constructor(context: StoreContext, onDraining: (content: Content) => void) {
     this.#context = context;
+    this.#onDraining = onDraining;
+    this.#unnamed = new Unnamed(context);
+    this.#kernel = lockDomain(context.region).toString('hex');
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.#sweepSafely(), intervalMs).unref();
+    this.#timer = setInterval(() => this.sweepSafely(), intervalMs).unref();
   }
 
   stop(): void {
     clearInterval(this.#timer);
-    clearImmediate(this.#soon);
   }
 
-  /** Sweeps once after the events in hand; many calls make one sweep. */
-  soon(): void {
-    this.#soon ??= setImmediate(() => {
-      this.#soon = undefined;
-      this.#sweepSafely();
+  /** Looks at one content at once: a lease on it has ended. */
+  review(ref: ContentRef): void {
+    this.#safely(() => {
+      if (this.#context.holds.review(ref)) this.#context.views.forget(ref);
     });
   }
 
-  /** One pass over hosts and contents. */
+  /** One pass over hosts and contents. Costs little when nothing has changed. */
   sweep(): void {
     const { registry, holds, views } = this.#context;
-    for (const host of registry.hosts()) {
-      if (host.index !== registry.hostIndex && isHostDead(this.#context.region, host)) this.#bury(host);
-    }
+    for (const host of registry.hosts()) if (this.#isDead(host)) this.#bury(host);
     for (const content of registry.contents()) {
       if (content.state === 'ready') holds.settle(content);
-      else if (content.state === 'draining' && holds.free(content)) views.forget(content);
+      if (content.state !== 'draining') continue;
+      if (holds.count(content) > 0) this.#onDraining(content);
+      else if (holds.free(content)) views.forget(content);
     }
+    if (this.#sweeps++ % sweepsPerUnnamed === 0) this.#unnamed.sweep();
   }
 
-  #sweepSafely(): void {
+  /** A sweep that logs its failure; the next one tries again. */
+  sweepSafely(): void {
+    this.#safely(() => this.sweep());
+  }
+
+  /** The same failure is logged once, not four times a second. */
+  #safely(work: () => void): void {
     try {
-      this.sweep();
+      work();
+      this.#failing = undefined;
     } catch (error) {
-      this.#context.log.error(
-        { event: 'sweep.failed', err: error },
-        'the sweep of the region failed; it is tried again',
-      );
+      const { code, message } = error as { code?: string; message?: string };
+      if (this.#failing === (code ?? message)) return;
+      this.#failing = code ?? message;
+      const text = 'the sweep of the region failed; it is tried again';
+      this.#context.log.error({ event: 'sweep.failed', err: error }, text);
     }
   }
 
-  /** A host of this kernel whose lock is gone: its claims are undone, its bits cleared where no lock is left. */
+  /** A host of this kernel whose process is gone. False says nothing: it may live, or live elsewhere. */
+  #isDead({ index, bootId }: Host): boolean {
+    const { registry, region } = this.#context;
+    return index !== registry.hostIndex && bootId === this.#kernel && !isRowLocked(region, index);
+  }
+
+  /** While hosts may not attach: a successor in the row would lose the bits that it has just set. */
   #bury(host: Host): void {
-    const { registry, holds, log, emit } = this.#context;
-    let bits = 0;
-    for (const content of registry.contents()) {
-      if ((content.mask & (1 << host.index)) === 0 || content.corrupt || holds.isLocked(content)) continue;
-      registry.clearHostBit(content.index, host.index);
-      bits += 1;
+    const attaching = tryLockAttaching(this.#context.region);
+    if (!attaching) return;
+    try {
+      if (this.#isDead(host)) this.#undo(host);
+    } finally {
+      attaching.release();
     }
+  }
+
+  /** Clears the bits of a dead host where no lock is left, and undoes its claims. Bits under a lock wait for their workers. */
+  #undo(host: Host): void {
+    const { registry, holds } = this.#context;
+    const pinned = registry.contents().filter(({ mask }) => (mask & (1 << host.index)) !== 0);
+    const free = pinned.filter((content) => !holds.isLocked(content));
+    for (const content of free) registry.clearHostBit(content.index, host.index);
     const fresh = registry.lapse(host);
+    const key = `${host.index}@${host.generation}`;
+    if (!fresh && free.length === 0 && pinned.length > 0 && this.#undone.has(key)) return;
+    this.#undone.add(key);
     const { contents, chunks, names } = registry.recover(host.index);
-    const undone = { content: contents, chunk: chunks, name: names, 'host-bit': bits } as const;
+    this.#tell(host, fresh, { content: contents, chunk: chunks, name: names, 'host-bit': free.length });
+  }
+
+  #tell(host: Host, fresh: boolean, undone: Record<'content' | 'chunk' | 'name' | 'host-bit', number>): void {
+    const { log, emit } = this.#context;
     for (const [kind, count] of Object.entries(undone)) {
       if (count > 0) emit({ type: 'recovered', kind: kind as keyof typeof undone, count });
     }

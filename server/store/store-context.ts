@@ -3,6 +3,7 @@ import type { Region, Registry } from '../../daxfs/index.ts';
 import type { SourcePolicy } from '../../loaders/index.ts';
 import type { StoreEvent } from '../services.ts';
 import type { ContentViews } from './content-views.ts';
+import type { Gate } from './gate.ts';
 import type { Holds } from './holds.ts';
 
 /** The part of a pino logger that the store uses. */
@@ -17,6 +18,8 @@ export interface StoreContext {
   readonly registry: Registry;
   readonly holds: Holds;
   readonly views: ContentViews;
+  /** Loads that read and copy at the same time. */
+  readonly gate: Gate;
   readonly sources: SourcePolicy;
   /** May least recently used contents make room? */
   readonly evict: boolean;

@@ -10,6 +10,12 @@ import { matrices, writeSafetensors } from './models.ts';
 
 const MiB = 2 ** 20;
 
+export interface TestStoreOptions {
+  mib?: number;
+  evict?: boolean;
+  now?: () => number;
+}
+
 export class TestStore {
   readonly dir = mkdtempSync(join(tmpdir(), 'daxserve-store-'));
   readonly path = `/dev/shm/daxserve-store-${process.pid}-${randomBytes(6).toString('hex')}`;
@@ -17,16 +23,22 @@ export class TestStore {
   region!: Region;
   opened!: OpenedStore;
 
-  static async open(options: { mib?: number; evict?: boolean } = {}): Promise<TestStore> {
-    const made = new TestStore();
+  readonly #given: TestStoreOptions;
+
+  private constructor(given: TestStoreOptions) {
+    this.#given = given;
+  }
+
+  static async open(options: TestStoreOptions = {}): Promise<TestStore> {
+    const made = new TestStore(options);
     made.region = await Region.create({ path: made.path, size: (options.mib ?? 64) * MiB });
-    await made.#open(options.evict ?? false);
+    await made.#open();
     return made;
   }
 
   /** A second service on the same region, in this process. */
   async second(hostId: string): Promise<OpenedStore> {
-    return openStore({ ...this.#options(false), region: await Region.open({ path: this.path }), hostId });
+    return openStore({ ...this.#options(), region: await Region.open({ path: this.path }), hostId });
   }
 
   /** Closes and opens again, as a restart of the service does. */
@@ -34,7 +46,7 @@ export class TestStore {
     await this.opened.close();
     this.region.close();
     this.region = await Region.open({ path: this.path });
-    await this.#open(false);
+    await this.#open();
   }
 
   /** Writes a safetensors model of `mib` MiB into the directory. @returns its path */
@@ -63,14 +75,15 @@ export class TestStore {
     rmSync(this.dir, { recursive: true, force: true });
   }
 
-  async #open(evict: boolean): Promise<void> {
-    this.opened = await openStore({ ...this.#options(evict), hostId: 'first' });
+  async #open(): Promise<void> {
+    this.opened = await openStore({ ...this.#options(), hostId: 'first' });
     this.opened.store.onEvent((event) => this.events.push(event));
   }
 
-  #options(evict: boolean) {
+  #options() {
+    const { evict = false, now } = this.#given;
     const quiet = () => undefined;
     const log = { info: quiet, warn: quiet, error: quiet };
-    return { region: this.region, sources: { roots: [this.dir] }, evict, log };
+    return { region: this.region, sources: { roots: [this.dir] }, evict, log, ...(now && { now }) };
   }
 }
