@@ -8,7 +8,8 @@ import type { ByteSource } from './byte-source.ts';
 import { daxfsError } from './errors.ts';
 import { Image, type ImageInode, type InodeType, type Superblock, typeOfMode } from './image.ts';
 import { CONSTANTS } from './layout.ts';
-import { badOverlay, OverlayReader, readSuperblock, type StoredInode } from './overlay-read.ts';
+import { OverlayReader, readSuperblock, type StoredInode } from './overlay-read.ts';
+import { badOverlay } from './overlay-table.ts';
 import { PageCacheReader } from './page-cache-read.ts';
 import { pageTag } from './page-cache-word.ts';
 

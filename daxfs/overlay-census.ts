@@ -2,11 +2,11 @@
 import { typeOfMode } from './image.ts';
 import { CONSTANTS } from './layout.ts';
 import { direntKey } from './overlay-key.ts';
-import { type BucketEntry, CHAIN_MAX, LIST_MAX, type OverlayReader, type StoredDirent } from './overlay-read.ts';
+import { CHAIN_MAX, LIST_MAX, type OverlayReader, type StoredDirent } from './overlay-read.ts';
+import type { BucketEntry } from './overlay-table.ts';
 
 const INODE_SUFFIX = CONSTANTS.inodeKeySuffix.value;
 const DIRLIST_SUFFIX = CONSTANTS.dirlistKeySuffix.value;
-const SALTS_TRIED = 16;
 
 export type EntryKind = 'inode' | 'dirlist' | 'dirent' | 'page' | 'slot' | 'damaged';
 
@@ -62,12 +62,17 @@ export class EntryClassifier {
     const isPrivate = this.#overlay.place.kind === 'private';
     // What is left of a removed name in the middle of a private front's chain.
     if (dirent.name.length === 0) return true;
-    const salts = isPrivate ? SALTS_TRIED : 1;
-    for (let salt = 0; salt < salts; salt++) {
-      const name = salt === 0 ? dirent.name : Buffer.concat([dirent.name, Buffer.alloc(salt)]);
-      if (direntKey(BigInt(dirent.parent), name) === key) return true;
+    if (direntKey(BigInt(dirent.parent), dirent.name) === key) return true;
+    // In a private front a name whose key was taken lies under the next one.
+    return isPrivate && dirent.parent !== Number(key >> 20n) && this.#isSalted(dirent);
+  }
+
+  #isSalted({ parent, name, offset }: StoredDirent): boolean {
+    try {
+      return this.#overlay.name(parent, name)?.offset === offset;
+    } catch {
+      return false;
     }
-    return false;
   }
 
   #mayBePage(ino: number, offset: number): boolean {

@@ -3,40 +3,23 @@
  * walk has an end, so hostile or changing bytes give errors or wrong answers, never a wild read or an endless loop.
  */
 import type { ByteSource } from './byte-source.ts';
-import { type Decoded, decode } from './codec.ts';
+import { decode } from './codec.ts';
 import { daxfsError } from './errors.ts';
 import type { Superblock } from './image.ts';
-import { bucket, CONSTANTS, overlayDirent, overlayDirlist, overlayHeader, overlayInode, superblock } from './layout.ts';
-import {
-  decodePrivateValue,
-  direntKey,
-  dirlistKey,
-  type FrontKind,
-  homeBucket,
-  INODE_NUMBER_END,
-  inodeKey,
-  PRIVATE_VALUE_STATE,
-  pageKey,
-  stateKey,
-} from './overlay-key.ts';
+import { CONSTANTS, overlayDirent, overlayDirlist, overlayInode, superblock } from './layout.ts';
+import { direntKey, dirlistKey, INODE_NUMBER_END, inodeKey, pageKey } from './overlay-key.ts';
+import { type BucketEntry, badOverlay, type OverlayPlace, OverlayTable, placeOverlay } from './overlay-table.ts';
 
 export const ENTRY_TYPE = { inode: 1, dirent: 3, dirlist: 4 } as const;
 /** `next`, `dir_next` and `first` with this value lead nowhere. */
 export const NOWHERE = 0xffff_ffff_ffff_ffffn;
 export const CHAIN_MAX = 1024;
 export const LIST_MAX = 2 ** 20;
+/** Names of one key in a private front: 2 are a chance of 2^-63. */
+const SALTS_MAX = 64;
 const TOMBSTONE = 1;
 const COLLIDED = 2;
 const DYING = 1;
-const SCAN_BUCKETS = 4096;
-
-/** A used bucket. Of a private front only those whose value is live. */
-export interface BucketEntry {
-  index: number;
-  key: bigint;
-  /** Of the entry in the pool. */
-  offset: number;
-}
 
 export interface StoredInode {
   mode: number;
@@ -65,61 +48,13 @@ export interface StoredDirent {
   dirNext: bigint;
 }
 
-/** Where an overlay lies, offsets from the start of the source; checked. */
-export interface OverlayPlace {
-  kind: FrontKind;
-  blockBytes: number;
-  bucketsAt: number;
-  bucketCount: number;
-  poolAt: number;
-  poolBytes: number;
-  header: Decoded<typeof overlayHeader>;
-}
-
-export function badOverlay(message: string, offset: number): never {
-  throw daxfsError('DAXFS_BAD_IMAGE', `The overlay is damaged: ${message} (at byte ${offset}).`, { offset });
-}
-
-export const frontKind = (version: number): FrontKind =>
-  (version & CONSTANTS.privateFrontBit.value) === 0 ? 'kernel' : 'private';
-
-const isPowerOfTwo = (n: number) => n > 0 && Number.isInteger(Math.log2(n));
-
-/** @throws DaxfsError DAXFS_BAD_IMAGE when the numbers of superblock and header do not fit the source */
-export function placeOverlay(source: ByteSource, head: Superblock): OverlayPlace {
-  const { overlay_offset, overlay_size, overlay_bucket_count: bucketCount, block_size: blockBytes } = head;
-  if (overlay_offset + overlay_size > BigInt(source.size) || overlay_size < BigInt(overlayHeader.size)) {
-    badOverlay('it ends behind the last byte', 72);
-  }
-  if (!isPowerOfTwo(bucketCount)) badOverlay(`it has ${bucketCount} buckets`, 80);
-  const start = Number(overlay_offset);
-  const header = decode(overlayHeader, source.read(start, overlayHeader.size));
-  if (header.magic !== CONSTANTS.overlayMagic.value) badOverlay('its magic number is wrong', start);
-  if (header.version !== CONSTANTS.overlayVersion.value) badOverlay(`its version is ${header.version}`, start + 4);
-  const tableEnd = header.bucket_offset + BigInt(bucketCount * bucket.size);
-  if (header.bucket_offset < BigInt(overlayHeader.size) || tableEnd > overlay_size) {
-    badOverlay('the buckets lie outside of it', start + 8);
-  }
-  if (header.pool_offset < tableEnd || header.pool_offset + header.pool_size > overlay_size) {
-    badOverlay('the pool lies outside of it', start + 16);
-  }
-  return {
-    kind: frontKind(head.version),
-    blockBytes,
-    bucketsAt: start + Number(header.bucket_offset),
-    bucketCount,
-    poolAt: start + Number(header.pool_offset),
-    poolBytes: Number(header.pool_size),
-    header,
-  };
-}
-
 /** Offsets of free-list words and links: 48 bits, all ones = empty. */
 export const freeListOffset = (word: bigint): bigint => word & 0xffff_ffff_ffffn;
 
 /** One overlay. Methods throw DaxfsError DAXFS_BAD_IMAGE with the byte where a rule broke. */
 export class OverlayReader {
   readonly place: OverlayPlace;
+  readonly table: OverlayTable;
   readonly #source: ByteSource;
   /** Steps along chains and lists that are left. */
   #steps = Number.POSITIVE_INFINITY;
@@ -127,13 +62,16 @@ export class OverlayReader {
   constructor(source: ByteSource, head: Superblock) {
     this.#source = source;
     this.place = placeOverlay(source, head);
+    this.table = new OverlayTable(source, this.place);
   }
 
   /**
-   * For one pass over everything: from now on all walks together may take as many steps as sound bytes could need. Lists
-   * that share their entries would multiply. @param names of the base that are looked up, too
+   * For one pass over everything: reads the whole table into memory, and from now on all walks together may take as many
+   * steps as sound bytes could need (lists that share their entries would multiply).
+   * @param names of the base that are looked up, too
    */
-  limitSteps(names = 0): void {
+  prepareForAll(names = 0): void {
+    this.table.load();
     this.#steps = 8 * (Math.ceil(this.place.poolBytes / overlayDirent.size) + names + CHAIN_MAX);
   }
 
@@ -145,42 +83,13 @@ export class OverlayReader {
   }
 
   /** Every used bucket, in order. */
-  *buckets(): Generator<BucketEntry> {
-    const { bucketsAt, bucketCount } = this.place;
-    for (let first = 0; first < bucketCount; first += SCAN_BUCKETS) {
-      const count = Math.min(SCAN_BUCKETS, bucketCount - first);
-      const bytes = this.#source.read(bucketsAt + first * bucket.size, count * bucket.size);
-      for (let i = 0; i < count; i++) {
-        const word = bytes.readBigUInt64LE(i * bucket.size);
-        if ((word & 1n) === 0n) continue;
-        const offset = this.#offsetOf(bytes.readBigUInt64LE(i * bucket.size + 8));
-        if (offset !== undefined) yield { index: first + i, key: word >> 1n, offset };
-      }
-    }
+  buckets(): Generator<BucketEntry> {
+    return this.table.buckets();
   }
 
-  /** Pool offset behind a key: the probe ends at a free bucket, the bound of a private front, or after the whole table. */
+  /** Pool offset behind a key. */
   find(key: bigint): number | undefined {
-    const { kind, bucketsAt, bucketCount, header } = this.place;
-    const mask = bucketCount - 1;
-    const wanted = stateKey(key);
-    let at = Number(homeBucket(kind, key, BigInt(mask)));
-    let left = bucketCount;
-    if (kind === 'private' && header.probe_bound < BigInt(bucketCount)) left = Number(header.probe_bound) + 1;
-    while (left > 0) {
-      const run = Math.min(left, bucketCount - at, 16);
-      const bytes = this.#source.read(bucketsAt + at * bucket.size, run * bucket.size);
-      for (let i = 0; i < run; i++) {
-        const word = bytes.readBigUInt64LE(i * bucket.size);
-        if (word === 0n) return undefined;
-        if (word !== wanted) continue;
-        const offset = this.#offsetOf(bytes.readBigUInt64LE(i * bucket.size + 8));
-        if (offset !== undefined) return offset;
-      }
-      left -= run;
-      at = (at + run) & mask;
-    }
-    return undefined;
+    return this.table.find(key);
   }
 
   inode(ino: number): StoredInode | undefined {
@@ -272,13 +181,6 @@ export class OverlayReader {
     }
   }
 
-  #offsetOf(value: bigint): number | undefined {
-    if (this.place.kind === 'kernel')
-      return value < BigInt(this.place.poolBytes) ? Number(value) : this.place.poolBytes;
-    const { state, offset } = decodePrivateValue(value);
-    return state === PRIVATE_VALUE_STATE.LIVE ? Number(offset) : undefined;
-  }
-
   #chained(dir: number, name: Buffer): StoredDirent | undefined {
     const offset = this.find(direntKey(BigInt(dir), name));
     if (offset === undefined) return undefined;
@@ -290,7 +192,7 @@ export class OverlayReader {
 
   #salted(dir: number, name: Buffer): StoredDirent | undefined {
     const salted = [name];
-    for (let salt = 0; salt < CHAIN_MAX; salt++) {
+    for (let salt = 0; salt < SALTS_MAX && this.#steps-- > 0; salt++) {
       const offset = this.find(direntKey(BigInt(dir), Buffer.concat(salted)));
       if (offset === undefined) return undefined;
       const entry = this.direntAt(offset) ?? badOverlay('a name is none', this.place.poolAt + offset);

@@ -5,7 +5,7 @@ import { daxfsError } from './errors.ts';
 import type { Superblock } from './image.ts';
 import { CONSTANTS, pageCacheHeader, slot } from './layout.ts';
 import type { FrontKind } from './overlay-key.ts';
-import { frontKind } from './overlay-read.ts';
+import { frontKind } from './overlay-table.ts';
 import { decodeSlotWord, homeSlot, SLOT_STATE, type SlotWord, slotWindow } from './page-cache-word.ts';
 
 /** Offsets from the start of the source; checked. */

@@ -4,7 +4,8 @@ import { decode, offsetOf } from '../codec.ts';
 import type { Superblock } from '../image.ts';
 import { CONSTANTS, LOCATOR_MAGIC, locator, superblock } from '../layout.ts';
 import { type OverlayCensus, takeCensus } from '../overlay-census.ts';
-import { freeListOffset, frontKind, OverlayReader, placeOverlay, readSuperblock } from '../overlay-read.ts';
+import { freeListOffset, OverlayReader, readSuperblock } from '../overlay-read.ts';
+import { frontKind, placeOverlay } from '../overlay-table.ts';
 import { PageCacheReader } from '../page-cache-read.ts';
 import { SLOT_STATE } from '../page-cache-word.ts';
 
@@ -165,7 +166,7 @@ export function overlayReport(source: ByteSource): OverlayReport | undefined {
   const head = readSuperblock(source);
   if (head.overlay_offset === 0n) return undefined;
   const overlay = new OverlayReader(source, head);
-  overlay.limitSteps();
+  overlay.prepareForAll();
   const { header } = overlay.place;
   const listHead = (word: bigint) =>
     freeListOffset(word) === freeListOffset(-1n) ? null : Number(freeListOffset(word));

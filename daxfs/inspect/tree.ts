@@ -102,7 +102,7 @@ class TreeWalk {
 
   constructor(source: ByteSource) {
     this.#front = new FrontReader(source);
-    this.#front.overlay?.limitSteps(this.#front.image?.inodeCount ?? 0);
+    this.#front.overlay?.prepareForAll(this.#front.image?.inodeCount ?? 0);
     this.#pages = new PageMap(this.#front);
   }
 

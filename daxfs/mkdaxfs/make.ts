@@ -2,6 +2,7 @@
 import { fsyncSync, ftruncateSync } from 'node:fs';
 import { type ByteSource, fileSource, mappingSource } from '../byte-source.ts';
 import { daxfsError } from '../errors.ts';
+import { validateFront } from '../front-validate.ts';
 import {
   copyInto,
   copyIntoFile,
@@ -119,8 +120,11 @@ function planRequest(request: Request, options: MakeOptions): Plan {
 
 /** @throws Error with the first broken rules */
 function check(source: ByteSource): void {
-  const { ok, findings, total } = validateImage(source, { findingsMax: FINDINGS_SHOWN });
-  if (ok) return;
+  const image = validateImage(source, { findingsMax: FINDINGS_SHOWN });
+  const front = validateFront(source, { findingsMax: FINDINGS_SHOWN });
+  const total = image.total + front.total;
+  if (total === 0) return;
+  const findings = [...image.findings, ...front.findings];
   const lines = findings.map(({ rule, offset, detail }) => `  ${rule} at byte ${offset}: ${detail}`);
   throw new Error(`The image breaks ${total} rules and was not kept; a file may have changed:\n${lines.join('\n')}`);
 }
