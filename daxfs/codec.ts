@@ -89,3 +89,14 @@ export function decodeWord(spec: WordSpec, word: bigint): Record<string, number>
   }
   return out;
 }
+
+/** Puts a 64-bit word together; fields that are not given are 0. @throws RangeError for a value wider than its field */
+export function encodeWord(spec: WordSpec, fields: Readonly<Record<string, number>>): bigint {
+  let word = 0n;
+  for (const { name, shift, width } of spec.bits) {
+    const value = BigInt(fields[name] ?? 0);
+    if (value >> BigInt(width) !== 0n) throw new RangeError(`layout: ${spec.name}.${name} has ${width} bits`);
+    word |= value << BigInt(shift);
+  }
+  return word;
+}

@@ -133,6 +133,15 @@ function readRevision(row: Buffer): string | null {
   }
 }
 
+/** What a published row must keep. */
+export type ContentRule = 'checksum' | 'sequence' | 'image-count' | 'placement' | 'revision' | 'number' | 'images';
+
+/** A broken rule, in words. */
+export interface BrokenRule {
+  rule: ContentRule;
+  text: string;
+}
+
 /** The first rule that the images break, or undefined. */
 function brokenImages(images: readonly ContentImage[], chunkCount: number): string | undefined {
   const sorted = [...images].sort((a, b) => a.firstChunk - b.firstChunk);
@@ -148,17 +157,34 @@ function brokenImages(images: readonly ContentImage[], chunkCount: number): stri
   return undefined;
 }
 
-/** The first rule that a published row breaks, or undefined. `checksum`: what it has to be. */
-function brokenRule(row: Buffer, content: Content, checksum: bigint, chunkCount: number): string | undefined {
-  if (row.readBigUInt64LE(AT.checksum) !== checksum) return 'the checksum does not match';
-  if (row.readBigUInt64LE(AT.sequence) % 2n !== 0n) return 'the row was left half written';
+/**
+ * The first rule that the body of a published row breaks, or undefined.
+ * @param checksum what the row's checksum has to be
+ * @param chunkCount chunks of the region
+ */
+export function brokenContentRule(row: Buffer, checksum: bigint, chunkCount: number): BrokenRule | undefined {
+  const broken = (rule: ContentRule, text: string): BrokenRule => ({ rule, text });
+  if (row.readBigUInt64LE(AT.checksum) !== checksum) return broken('checksum', 'the checksum does not match');
+  if (row.readBigUInt64LE(AT.sequence) % 2n !== 0n) return broken('sequence', 'the row was left half written');
   const imageCount = row.readUInt32LE(AT.imageCount);
-  if (imageCount < 1 || imageCount > imagesPerContentMax.value) return `image_count is ${imageCount}`;
-  if (row.readUInt8(AT.placement) > 1) return `placement is ${row.readUInt8(AT.placement)}`;
-  if (readRevision(row) === null) return 'the revision is no UTF-8 of at most 96 bytes';
-  const numbers = [content.bytes, content.createdAtMs, content.readyAtMs];
-  if (!numbers.every(Number.isSafeInteger)) return 'a number is above 2^53';
-  return brokenImages(content.images, chunkCount);
+  if (imageCount < 1 || imageCount > imagesPerContentMax.value)
+    return broken('image-count', `image_count is ${imageCount}`);
+  const placement = row.readUInt8(AT.placement);
+  if (placement > 1) return broken('placement', `placement is ${placement}`);
+  if (readRevision(row) === null) return broken('revision', 'the revision is no UTF-8 of at most 96 bytes');
+  const numbers = [AT.bytes, AT.createdAtMs, AT.readyAtMs].map((offset) => readNumber(row, offset));
+  if (!numbers.every(Number.isSafeInteger)) return broken('number', 'a number is above 2^53');
+  const text = brokenImages(readImages(row), chunkCount);
+  return text === undefined ? undefined : broken('images', text);
+}
+
+/** The bytes of a row that its checksum covers, with the fields that change later taken as 0. Twin: ContentChecksum */
+export function checksummedBytes(row: Buffer): Buffer {
+  const body = Buffer.from(row);
+  body.fill(0, AT.bytesDone, AT.bytesDone + 8);
+  body.fill(0, AT.lastAccessMs, AT.lastAccessMs + 8);
+  body.fill(0, AT.flags, AT.flags + 4);
+  return body.subarray(AT.digest, AT.sequence);
 }
 
 function decodeFields(index: number, row: Buffer): Content {
@@ -201,7 +227,7 @@ export function decodeContent(index: number, row: Buffer, checksum: bigint, chun
   if (content.state === 'unknown') return { ...content, ...nothing, corrupt: 'the state is unknown' };
   // A row that a lapsed host was loading has nothing to follow either.
   if (!PUBLISHED.has(content.state) || content.claimHost !== null) return { ...content, ...nothing };
-  const corrupt = brokenRule(row, content, checksum, chunkCount);
+  const corrupt = brokenContentRule(row, checksum, chunkCount)?.text;
   return corrupt === undefined ? content : { ...content, ...nothing, corrupt };
 }
 

@@ -43,7 +43,7 @@ export type FrontState = 'blank' | 'unfinished' | 'region' | 'image' | 'foreign'
 
 export const fingerprint: bigint = layoutFingerprint();
 
-const locatorAt = offsetOf(superblock, 'locator');
+export const locatorAt = offsetOf(superblock, 'locator');
 
 function textOfUuid(bytes: Buffer): string {
   return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
@@ -71,7 +71,7 @@ export function classifyFront(block: Buffer): FrontState {
 
 // ------------------------------------------------------------------------------------------------------- writing
 
-function encodeLocator({ uuid, geometry }: RegionHeader): Buffer {
+export function encodeLocator({ uuid, geometry }: RegionHeader): Buffer {
   return encode(locator, {
     magic: LOCATOR_MAGIC,
     region_size: BigInt(geometry.regionBytes),
@@ -85,7 +85,7 @@ function encodeLocator({ uuid, geometry }: RegionHeader): Buffer {
 }
 
 /** Superblock of an empty v8 filesystem, magic and version still 0. */
-function encodeSuperblock(header: RegionHeader): Buffer {
+export function encodeSuperblock(header: RegionHeader): Buffer {
   const { geometry } = header;
   return encode(superblock, {
     block_size: blockBytes.value,
@@ -103,7 +103,7 @@ function encodeSuperblock(header: RegionHeader): Buffer {
   });
 }
 
-function encodeRegistryHeader({ geometry, ...header }: RegionHeader): Buffer {
+export function encodeRegistryHeader({ geometry, ...header }: RegionHeader): Buffer {
   return encode(registryHeader, {
     magic: REGISTRY_MAGIC,
     format_version: header.formatVersion,
@@ -188,7 +188,7 @@ export function writeMetadata(mapping: Mapping, header: RegionHeader): void {
   mapping.write(8, encodeSuperblock(header).subarray(8));
 }
 
-function firstWord(kernelMountable: boolean): bigint {
+export function firstWord(kernelMountable: boolean): bigint {
   const version = superblockVersion.value | (kernelMountable ? 0 : privateFrontBit.value);
   return (BigInt(version) << 32n) | BigInt(superblockMagic.value);
 }
@@ -254,7 +254,7 @@ function readHeaderPage(mapping: Mapping, registryOffset: number): Decoded<typeo
 }
 
 /** The geometry of the capacities that header and superblock state; null when they are out of range or nothing fits. */
-function geometryOf(page: Decoded<typeof registryHeader>, front: Decoded<typeof superblock>): Geometry | null {
+export function geometryOf(page: Decoded<typeof registryHeader>, front: Decoded<typeof superblock>): Geometry | null {
   const overlayBytes = Number(front.overlay_size);
   const poolOffset =
     overlayHeader.size + Math.ceil((front.overlay_bucket_count * bucket.size) / blockBytes.value) * blockBytes.value;
@@ -340,7 +340,11 @@ function checkVersion(version: number, name: string): boolean {
   );
 }
 
-function toHeader(page: Decoded<typeof registryHeader>, geometry: Geometry, kernelMountable: boolean): RegionHeader {
+export function toHeader(
+  page: Decoded<typeof registryHeader>,
+  geometry: Geometry,
+  kernelMountable: boolean,
+): RegionHeader {
   return {
     uuid: textOfUuid(page.uuid),
     formatVersion: page.format_version,

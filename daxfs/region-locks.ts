@@ -34,6 +34,12 @@ export function lockEverything(fd: number, name: string): void {
   if (!native.ofdLock(fd, 'write', IN_USE, ALL_BYTES - IN_USE)) throw inUse(name);
 }
 
+/** For repair: nobody has the region open, creates or deletes; workers may still map what they hold. @throws as the two above */
+export function lockForRepair(fd: number, name: string): void {
+  lockCreation(fd, name);
+  if (!native.ofdLock(fd, 'write', IN_USE, 1)) throw inUse(name);
+}
+
 /** From creator to user, without a moment in which somebody else could delete. */
 export function keepInUse(fd: number): void {
   native.ofdLock(fd, 'read', IN_USE, 1);
@@ -45,4 +51,9 @@ export function keepInUse(fd: number): void {
 export function lockInUse(fd: number, name: string): void {
   if (native.ofdLock(fd, 'read', IN_USE, 1)) return;
   throw daxfsError('DAXFS_CREATING', `${name} is being created or deleted by another process; wait until it is done.`);
+}
+
+/** Lets go of whatever this description locked here. */
+export function releaseLocks(fd: number): void {
+  native.ofdLock(fd, 'unlock', CREATION, IN_USE + 1);
 }

@@ -90,6 +90,11 @@ export class Region {
     }
   }
 
+  /** A region over parts that the caller opened and locked itself; `close` closes them. */
+  static over(parts: CreatedRegion): Region {
+    return new Region(parts);
+  }
+
   static async #tryEither(options: OpenOrCreateOptions): Promise<{ region: Region; created: boolean } | null> {
     const { numa, signal, path, fd } = options;
     try {

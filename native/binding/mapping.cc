@@ -314,6 +314,19 @@ std::optional<MappingView> ViewOf(Napi::Value value) {
   return MappingView{base, mapping->size(), mapping->writable(), mapping};
 }
 
-void InitMapping(Napi::Env env, Napi::Object exports) { MappingObject::Init(env, exports); }
+// Argument (bytes): XXH3-64 of a copy, for what was read out of a region and is checked before it is believed.
+static Napi::Value Xxh3OfBytes(const Napi::CallbackInfo& info) {
+  if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    ThrowType(info.Env(), "bytes must be a Uint8Array");
+    return info.Env().Undefined();
+  }
+  const auto bytes = info[0].As<Napi::Uint8Array>();
+  return Napi::BigInt::New(info.Env(), static_cast<uint64_t>(XXH3_64bits(bytes.Data(), bytes.ByteLength())));
+}
+
+void InitMapping(Napi::Env env, Napi::Object exports) {
+  MappingObject::Init(env, exports);
+  exports.Set("xxh3", Napi::Function::New(env, Xxh3OfBytes, "xxh3"));
+}
 
 }  // namespace daxserve::binding

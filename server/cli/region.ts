@@ -10,7 +10,7 @@ import { serverError } from '../errors.ts';
 import { regionView } from '../region-view.ts';
 import type { RegionInfo } from '../schemas/region.ts';
 import { bytes, fields, print, table } from './output.ts';
-import { checkRegion } from './region-check.ts';
+import { addRegionCheck } from './region-check.ts';
 
 interface RegionOptions {
   region?: string;
@@ -76,18 +76,6 @@ async function info(options: RegionOptions): Promise<void> {
   print(options.json ?? false, found, () => infoText(found));
 }
 
-async function check(options: RegionOptions): Promise<void> {
-  const report = await withRegion(options, checkRegion);
-  const { contents, images, names, hosts, findings } = report;
-  print(options.json ?? false, report, () =>
-    [
-      ...findings.map(({ place, rule, detail }) => `${place}: ${detail} (${rule})`),
-      `${contents} contents, ${images} images, ${names} names, ${hosts} hosts: ${findings.length === 0 ? 'no rule is broken' : `${findings.length} findings`}`,
-    ].join('\n'),
-  );
-  if (findings.length > 0) process.exitCode = 1;
-}
-
 async function create(options: CreateOptions): Promise<void> {
   const asked = options.size === undefined ? undefined : parseSize(options.size);
   const given = options.region ?? process.env.DAXSERVE_REGION;
@@ -134,6 +122,6 @@ export function addRegionCommands(program: Command): void {
     .option('--force', 'replace a region that nobody uses')
     .action(create);
   on('info', 'what is in force').action(info);
-  on('check', 'validate header, rows and every image').action(check);
+  addRegionCheck(on('check', 'verify every rule of header, rows, chunks, names, images and front'), pathOf);
   on('delete', 'drop the region and every model in it').option('--yes', 'really').action(remove);
 }
