@@ -76,9 +76,14 @@ export class Holds {
    * every chunk that the allocator is going to give back, not only what the row says.
    */
   free(content: Content): boolean {
-    if (!holdable.has(content.state) || this.isPinnedElsewhere(content) || this.isHeld(content)) return false;
-    this.settle(content);
-    return !this.#isAnyLocked(this.#registry.runsOf(content)) && this.#registry.free(content);
+    if (!holdable.has(content.state) || this.isHeld(content)) return false;
+    // Our bit first: the other hosts wait for it as we wait for theirs.
+    if ((content.mask & this.#registry.hostBit) !== 0) this.#registry.unpin(content);
+    return (
+      !this.isPinnedElsewhere(content) &&
+      !this.#isAnyLocked(this.#registry.runsOf(content)) &&
+      this.#registry.free(content)
+    );
   }
 
   /** Looks again at a content after a hold was given back: settles it, or frees it when it drains. True when it is free. */
