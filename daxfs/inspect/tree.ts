@@ -94,6 +94,14 @@ const messageOf = (error: unknown): string => {
   throw error;
 };
 
+/** A name to be visited. */
+interface Pending {
+  path: string;
+  ino: number;
+  name: TreeItem['name'];
+  depth: number;
+}
+
 /** Walks the tree, parents first. What is damaged is listed with the reason, and the walk goes on. */
 class TreeWalk {
   readonly #front: FrontReader;
@@ -107,21 +115,36 @@ class TreeWalk {
   }
 
   *items(): Generator<TreeItem> {
-    yield* this.#visit('', this.#front.rootIno, this.#front.image ? 'base' : 'overlay', 0);
+    const root: Pending = {
+      path: '',
+      ino: this.#front.rootIno,
+      name: this.#front.image ? 'base' : 'overlay',
+      depth: 0,
+    };
+    const open = [root];
+    for (let next = open.pop(); next; next = open.pop()) {
+      const { path, ino, name, depth } = next;
+      const item: TreeItem = { path, ino, type: 'missing', mode: '0000', uid: 0, gid: 0, size: 0, name };
+      const children = this.#visit(item, depth);
+      yield item;
+      for (const child of children.reverse()) open.push(child);
+    }
   }
 
-  *#visit(path: string, ino: number, name: TreeItem['name'], depth: number): Generator<TreeItem> {
-    const item: TreeItem = { path, ino, type: 'missing', mode: '0000', uid: 0, gid: 0, size: 0, name };
-    let node: FrontInode | undefined;
+  /** Fills in what is known of an item; the names below it. */
+  #visit(item: TreeItem, depth: number): Pending[] {
+    const children: Pending[] = [];
     try {
-      node = this.#front.inode(ino);
-      if (node) this.#describe(item, node);
-      else item.damage = `there is no inode ${ino}`;
+      const node = this.#front.inode(item.ino);
+      if (!node) item.damage = `there is no inode ${item.ino}`;
+      else {
+        this.#describe(item, node);
+        if (node.type === 'directory') this.#children(item, node, depth + 1, children);
+      }
     } catch (error) {
       item.damage = messageOf(error);
     }
-    if (node?.type !== 'directory') yield item;
-    else yield* this.#directory(item, node, depth);
+    return children;
   }
 
   #describe(item: TreeItem, node: FrontInode): void {
@@ -132,21 +155,15 @@ class TreeWalk {
     if (type === 'symlink') item.target = this.#front.link(node, item.path).toString();
   }
 
-  *#directory(item: TreeItem, node: FrontInode, depth: number): Generator<TreeItem> {
+  #children(item: TreeItem, node: FrontInode, depth: number, children: Pending[]): void {
     if (this.#seen.has(node.ino) || depth > DEPTH_MAX) {
-      yield { ...item, damage: 'the directory has a second name, or contains itself' };
+      item.damage = 'the directory has a second name, or contains itself';
       return;
     }
     this.#seen.add(node.ino);
-    const children: { name: Buffer; ino: number; from: TreeItem['name'] }[] = [];
-    try {
-      for (const child of this.#front.names(node)) children.push(child);
-    } catch (error) {
-      item.damage = messageOf(error);
-    }
-    yield item;
-    for (const { name, ino, from } of children) {
-      yield* this.#visit(item.path === '' ? name.toString() : `${item.path}/${name}`, ino, from, depth + 1);
+    for (const { name, ino, from } of this.#front.names(node)) {
+      const path = item.path === '' ? name.toString() : `${item.path}/${name}`;
+      children.push({ path, ino, name: from, depth });
     }
   }
 }

@@ -1,0 +1,163 @@
+/**
+ * Goal: no bytes crash a reader, hang it, or make it read outside. Method: seeded changes to the published example, to a
+ * pre-warmed cache and to random bytes; everything is read with all commands; reads are counted, so that endless loops
+ * fail by their work and not by a clock. DAXSERVE_SEED replays.
+ */
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { type ByteSource, bufferSource } from '../../daxfs/byte-source.ts';
+import { DaxfsError } from '../../daxfs/errors.ts';
+import { FrontReader } from '../../daxfs/front-read.ts';
+import { validateFront } from '../../daxfs/front-validate.ts';
+import { validateImage } from '../../daxfs/image-validate.ts';
+import { overlayReport, statusReport } from '../../daxfs/inspect/report.ts';
+import { treeItems } from '../../daxfs/inspect/tree.ts';
+import { buildExample } from '../support/overlay-example.ts';
+import { mkdaxfs } from '../support/run-tool.ts';
+import { scratchDirectory, writeTree } from '../support/scratch.ts';
+import { holds } from '../support/seed.ts';
+
+/** Reads of one pass over 1 MiB; sound images need some thousands. */
+const READS_MAX = 3_000_000;
+
+function counted(image: Buffer): ByteSource {
+  const source = bufferSource(image);
+  let reads = 0;
+  return {
+    size: source.size,
+    read: (offset, length) => {
+      if (++reads > READS_MAX) throw new Error('the reader does not come to an end');
+      return source.read(offset, length);
+    },
+  };
+}
+
+/** Anything but a DaxfsError is a failure. */
+function tolerate(body: () => void): void {
+  try {
+    body();
+  } catch (error) {
+    if (!(error instanceof DaxfsError)) throw error;
+  }
+}
+
+function readEverything(image: Buffer): void {
+  const source = counted(image);
+  tolerate(() => void statusReport(source));
+  tolerate(() => void overlayReport(source));
+  tolerate(() => {
+    for (const { damage } of treeItems(source)) expect(damage).not.toBe('');
+  });
+  expect(validateImage(source).total).toBeGreaterThanOrEqual(0);
+  expect(validateFront(source).total).toBeGreaterThanOrEqual(0);
+  tolerate(() => {
+    const front = new FrontReader(source);
+    for (const { path, type } of treeItems(source)) {
+      let bytes = 0;
+      if (type !== 'file') continue;
+      tolerate(() => {
+        for (const block of front.content(front.lookup(path), path)) {
+          bytes += block.length;
+          if (bytes > 2 ** 20) return;
+        }
+      });
+    }
+  });
+}
+
+/** Interesting words, and interesting places: everything before the pool's data, in the example all of what is used. */
+const word = fc.oneof(
+  fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }),
+  fc.constantFrom(
+    0n,
+    1n,
+    0xffff_ffff_ffff_ffffn,
+    0xffff_ffff_ffffn,
+    8224n,
+    24576n,
+    25216n,
+    8192n,
+    1n << 53n,
+    1n << 63n,
+  ),
+);
+const changes = (places: readonly number[]) =>
+  fc.array(fc.tuple(fc.constantFrom(...places), word, fc.constantFrom(1, 2, 4, 8)), { minLength: 1, maxLength: 6 });
+
+function apply(image: Buffer, list: readonly [number, bigint, number][]): Buffer {
+  const copy = Buffer.from(image);
+  for (const [at, value, size] of list) {
+    for (let i = 0; i < size && at + i < copy.length; i++) copy[at + i] = Number((value >> BigInt(8 * i)) & 0xffn);
+  }
+  return copy;
+}
+
+/** Places of 4 bytes around everything that is not zero. */
+function usedPlaces(image: Buffer): number[] {
+  const places: number[] = [];
+  for (let at = 0; at < image.length; at += 4) if (image.readUInt32LE(at) !== 0) places.push(at);
+  return places;
+}
+
+it('the example with changed words', async () => {
+  const { image } = buildExample();
+  const places = usedPlaces(image);
+  readEverything(image);
+  await holds(
+    fc.property(changes(places), (list) => readEverything(apply(image, list))),
+    400,
+  );
+}, 300_000);
+
+it('a pre-warmed cache with changed words', async () => {
+  const base = scratchDirectory();
+  writeTree(join(base, 'tree'), { a: Buffer.alloc(20000, 1), 'd/b': 'x' });
+  const memory = join(base, 'memory');
+  writeFileSync(memory, '');
+  truncateSync(memory, 2 ** 18);
+  await mkdaxfs('-X', '-d', join(base, 'tree'), '-D', memory, '-p', '0', '-O', '16K', '-B', '64', '--prewarm');
+  const image = readFileSync(memory);
+  const places = usedPlaces(image).filter((at) => at < 0x4000 || image.readUInt32LE(at) !== 0x01010101);
+  await holds(
+    fc.property(changes(places), (list) => readEverything(apply(image, list))),
+    300,
+  );
+}, 300_000);
+
+it('every byte of the headers, each of the values that break arithmetic', () => {
+  const { image, overlayAt } = buildExample();
+  const at = [...Array(116).keys(), ...Array.from({ length: 80 }, (_, i) => overlayAt + i)];
+  for (const offset of at) {
+    for (const value of [0x00, 0x7f, 0x80, 0xff]) {
+      const copy = Buffer.from(image);
+      copy[offset] = value;
+      readEverything(copy);
+    }
+  }
+}, 300_000);
+
+it('all buckets lead to one name, all lists to one chain', () => {
+  const { image, bucketsAt, poolAt } = buildExample();
+  for (let i = 0; i < 1024; i++) {
+    image.writeBigUInt64LE((((BigInt(i) << 20n) | 0xffffen) << 1n) | 1n, bucketsAt + i * 16);
+    image.writeBigUInt64LE(8528n, bucketsAt + i * 16 + 8);
+  }
+  image.writeBigUInt64LE(8224n, poolAt + 8224 + 40);
+  readEverything(image);
+  for (let i = 0; i < 1024; i++) image.writeBigUInt64LE(8224n, bucketsAt + i * 16 + 8);
+  readEverything(image);
+});
+
+it('random bytes, and truncated images', async () => {
+  const { image } = buildExample();
+  await holds(
+    fc.property(fc.uint8Array({ maxLength: 8192 }), (bytes) => readEverything(Buffer.from(bytes))),
+    100,
+  );
+  await holds(
+    fc.property(fc.nat(image.length), (length) => readEverything(image.subarray(0, length))),
+    100,
+  );
+}, 300_000);
