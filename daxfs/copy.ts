@@ -21,7 +21,7 @@ const progressIntervalMs = 100;
 
 /**
  * @returns XXH3-128 (32 hex digits) of each file by its name
- * @throws AbortError when cancelled; ESTALE, ENOENT, EIO... with `path` naming the file
+ * @throws AbortError when cancelled; what `onBytes` threw; ESTALE, ENOENT, EIO... with `path` naming the file
  */
 export async function copyIntoRegion(
   mapping: Mapping,
@@ -31,15 +31,27 @@ export async function copyIntoRegion(
   signal.throwIfAborted();
   const items = files.map(({ path, size, mtimeNs, ino, offset }) => ({ path, size, mtimeNs, ino, offset }));
   const job = native.startCopy(mapping, items, {});
-  const timer = setInterval(() => onBytes(job.progress()), progressIntervalMs);
+  let refused: { error: unknown } | undefined;
+  const report = () => {
+    try {
+      onBytes(job.progress());
+    } catch (error) {
+      // Thrown out of a timer it would end the process.
+      refused ??= { error };
+      job.cancel();
+    }
+  };
+  const timer = setInterval(report, progressIntervalMs);
   const cancel = () => job.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   try {
     const { digests } = await job.done;
-    onBytes(job.progress());
+    report();
+    if (refused) throw refused.error;
     return new Map(files.map(({ name }, i) => [name, digests[i]!.toString('hex')]));
   } catch (error) {
     signal.throwIfAborted();
+    if (refused) throw refused.error;
     const { index } = error as { index?: number };
     throw index === undefined ? error : Object.assign(error as Error, { path: files[index]?.name });
   } finally {

@@ -2,7 +2,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { closeSync } from 'node:fs';
-import type { Content } from '../daxfs/index.ts';
+import { type Content, daxfsError } from '../daxfs/index.ts';
 import { parseModelName } from '../loaders/index.ts';
 import type { ContentRef } from '../native/index.ts';
 import { serverError } from './errors.ts';
@@ -167,13 +167,14 @@ export class RegionLeaseBook implements LeaseBook {
    */
   #openLocked({ ref, handle }: Lease): number {
     const { region, registry } = this.#context;
+    if (!registry.stillAttached()) throw hostLost();
     const content = this.#store.names.content(ref);
     if (!content || content.images.length === 0) throw beingRemoved(handle.model);
     const fd = region.fence.openLease(rangesOf(region, content));
     const now = this.#store.names.content(ref);
     if (now && !now.corrupt && (now.mask & registry.hostBit) !== 0 && registry.stillAttached()) return fd;
     closeSync(fd);
-    throw beingRemoved(handle.model);
+    throw registry.stillAttached() ? beingRemoved(handle.model) : hostLost();
   }
 
   #expiry(lease: Lease, ttlSeconds: number): string {
@@ -210,6 +211,11 @@ export class RegionLeaseBook implements LeaseBook {
       this.#draining.emit('draining', lease.handle.id);
     }
   }
+}
+
+function hostLost(): Error {
+  const text = 'This service was taken for dead and may not touch the region any more; restart it.';
+  return daxfsError('DAXFS_HOST_LOST', text);
 }
 
 function beingRemoved(full: string): Error {

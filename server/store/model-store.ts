@@ -157,9 +157,14 @@ export class RegionModelStore implements ModelStore {
     const named = this.names.list();
     const models = named.map(({ full, content }) => this.#shownModel(full, content));
     if (this.#shown.size > 2 * named.length + 64) this.#shown.clear();
-    const others = [...this.#jobs].filter(([full]) => !this.names.find(full)).map(([, job]) => job.model());
-    const all = others.length === 0 ? models : [...models, ...others].sort(byName);
+    const all = this.#jobs.size === 0 ? models : this.#withJobs(models, new Set(named.map(({ full }) => full)));
     return state ? all.filter((model) => model.state === state) : all;
+  }
+
+  /** Adds the loads, running or ended, of names that have no content. */
+  #withJobs(models: Model[], named: ReadonlySet<string>): Model[] {
+    const others = [...this.#jobs].filter(([full]) => !named.has(full)).map(([, job]) => job.model());
+    return others.length === 0 ? models : [...models, ...others].sort(byName);
   }
 
   /** As lists show a name that has a content: a load under way speaks for it. */

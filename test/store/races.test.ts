@@ -1,12 +1,13 @@
 /** Goal: what two services, a crash or bad timing can do to a load, a name or a hold. Method: a real region, the other party played step by step. */
 import { getEventListeners } from 'node:events';
-import { closeSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { offsetOf } from '../../daxfs/codec.ts';
 import { hostIdentity, Region, Registry, tryLockAttaching } from '../../daxfs/index.ts';
 import { contentRow } from '../../daxfs/layout.ts';
 import type { ContentRef } from '../../native/index.ts';
+import type { OpenedStore } from '../../server/store/open-store.ts';
 import { graceMs } from '../../server/store/unnamed.ts';
 import { TestStore } from '../support/store.ts';
 
@@ -316,6 +317,45 @@ describe('two services', () => {
   });
 });
 
+describe('a host that was taken for dead while it was paused', () => {
+  /** What a survivor does to a host of another kernel that has been silent too long, or an operator to any. */
+  function fence(by: OpenedStore): void {
+    const host = by.registry.hosts().find(({ name }) => name === 'first')!;
+    expect(by.registry.lapse(host)).toBe(true);
+    by.registry.recover(host.index, 'lapsed');
+  }
+
+  it('gives no descriptor for a handle that it had reserved, and closes in order', async () => {
+    await load(t.model('a', 2), 'a');
+    const handle = await t.leases.reserve('a', {});
+    const other = await t.second('second');
+    fence(other);
+    await expect(t.leases.attachReserved(handle.id, handle.token!, worker)).rejects.toMatchObject({
+      code: 'DAXFS_HOST_LOST',
+    });
+    await expect(t.leases.attach('a', {}, worker)).rejects.toMatchObject({ code: 'DAXFS_HOST_LOST' });
+    await t.store.load({ source: t.model('b', 2, 2), name: 'b' });
+    expect(await t.store.settled('b')).toMatchObject({ state: 'failed', error: { code: 'DAXFS_HOST_LOST' } });
+    await other.close();
+  });
+
+  it('ends the load under way with the reason; what it may still write is not used again', async () => {
+    await t.dispose();
+    t = await TestStore.open({ mib: 512 });
+    const source = `${t.dir}/large.data`;
+    writeFileSync(source, '');
+    truncateSync(source, 400 * MiB);
+    const other = await t.second('second');
+    const free = t.freeChunks();
+    await t.store.load({ source, name: 'large' });
+    while (t.freeChunks() === free) await sleep(1);
+    fence(other);
+    expect(await t.store.settled('large')).toMatchObject({ state: 'failed', error: { code: 'DAXFS_HOST_LOST' } });
+    expect(t.opened.registry.chunkStats().quarantined).toBeGreaterThan(0);
+    await other.close();
+  });
+});
+
 describe('lists', () => {
   it('are the same objects while nothing changes, and new ones for what changed', async () => {
     await load(t.model('a', 1, 1), 'a');
@@ -334,6 +374,5 @@ describe('lists', () => {
     ]);
     await t.leases.reserve('b', {});
     expect(t.store.list().map(({ leases }) => leases)).toEqual([0, 1]);
-    expect(2 * MiB).toBe(t.region.chunkBytes);
   });
 });
