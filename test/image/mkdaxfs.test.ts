@@ -180,7 +180,7 @@ it.each([
   [['-o', 'x'], 2, /-d DIR is missing/],
   [['-d', '.'], 2, /-o FILE is missing/],
   [['-d', '.', '-o', 'x', '--unknown'], 2, /unknown option/],
-  [['-d', '.', '-o', 'x', '-X'], 2, /unknown option/],
+  [['-d', '.', '-o', 'x', '-X'], 2, /export mode/],
   [['-v'], 2, /unknown option/],
   [['-d', '.', '-o', 'x', 'more'], 2, /too many arguments/],
   [['-d', '.', '-o', 'x', '-s', 'big'], 2, /not a size/],

@@ -128,6 +128,19 @@ it('a data page that looks like a name is still a page', () => {
   expect(report.entries).toMatchObject({ dataPages: 4, dirents: 4, tombstones: 1, damaged: 0 });
 });
 
+it('bytes that hash like a name: the list of the directory decides', () => {
+  const { image, poolAt, bucketsAt, overlayAt } = buildExample();
+  // Every inode number has been given out, and the entry of "a" lies on a block: by key and place it may be a page.
+  image.writeBigUInt64LE(1n << 43n, overlayAt + 40);
+  image.writeBigUInt64LE(65536n, overlayAt + 32);
+  image.copy(image, poolAt + 32768, poolAt + 8224, poolAt + 8528);
+  image.writeBigUInt64LE(32768n, bucketsAt + 479 * 16 + 8);
+  const count = () => overlayReport(bufferSource(image))!.entries;
+  expect(count()).toMatchObject({ dataPages: 5, dirents: 3 });
+  image.writeBigUInt64LE(32768n, poolAt + 24576 + 40);
+  expect(count()).toMatchObject({ dataPages: 4, dirents: 4 });
+});
+
 it('names further down a chain count, and are found', () => {
   const example = buildExample();
   const { image, poolAt, bucketsAt } = example;
