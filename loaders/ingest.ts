@@ -162,6 +162,7 @@ class Ingest {
     const single = this.#allocate(whole);
     if (single) return [single];
     while (await this.#options.makeRoom(whole.totalSize)) {
+      await turn();
       this.#options.signal.throwIfAborted();
       const retry = this.#allocate(whole);
       if (retry) return [retry];

@@ -8,7 +8,7 @@ export function evictable({ registry, holds }: StoreContext): Content[] {
   return registry
     .contents()
     .filter((content) => isSound(content) && !content.keep && !holds.isPinnedElsewhere(content))
-    .filter((content) => !holds.isHeld(content))
+    .filter((content) => !holds.mayBeHeld(content))
     .sort((a, b) => lastUse(a) - lastUse(b));
 }
 
@@ -17,21 +17,25 @@ const imageBytes = (content: Content, chunkBytes: number) =>
   content.images.reduce((sum, image) => sum + image.chunkCount * chunkBytes, 0);
 
 export function evictableBytes(context: StoreContext): number {
-  return evictable(context).reduce((sum, content) => sum + imageBytes(content, context.region.chunkBytes), 0);
+  return bytesOf(context, evictable(context));
 }
 
-/** Evicts one content, if it may and can. True when its chunks are free. */
+const bytesOf = ({ region }: StoreContext, contents: readonly Content[]) =>
+  contents.reduce((sum, content) => sum + imageBytes(content, region.chunkBytes), 0);
+
+/** Evicts one content, if it may and can, and if evicting could make room at all. True when its chunks are free. */
 export function evictOne(context: StoreContext, neededBytes: number): boolean {
   if (!context.evict) return false;
-  const { registry, holds, views, log } = context;
-  if (evictableBytes(context) + registry.chunkStats().free * context.region.chunkBytes < neededBytes) return false;
-  for (const content of evictable(context)) {
+  const { registry, holds, views, log, region } = context;
+  const candidates = evictable(context);
+  if (bytesOf(context, candidates) + registry.chunkStats().free * region.chunkBytes < neededBytes) return false;
+  for (const content of candidates) {
     // Somebody may have attached since we looked: then it stays.
     if (!registry.drain(content, { unpinned: true })) continue;
     const freed = holds.review(content);
     views.forget(content);
     if (!freed) continue;
-    const bytes = imageBytes(content, context.region.chunkBytes);
+    const bytes = imageBytes(content, region.chunkBytes);
     context.emit({ type: 'evicted', bytes });
     log.info({ event: 'content.evicted', digest: content.digest, bytes }, 'evicted a model to make room');
     return true;

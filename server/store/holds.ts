@@ -60,6 +60,12 @@ export class Holds {
     return this.count(content) > 0 || this.isLocked(content);
   }
 
+  /** As `isHeld` for looking over many: whoever holds a lock here has set our bit first, so without it there is none. */
+  mayBeHeld(content: Content): boolean {
+    if (this.count(content) > 0) return true;
+    return (content.mask & this.#registry.hostBit) !== 0 && this.isLocked(content);
+  }
+
   /** True while a host other than ours pins the content. */
   isPinnedElsewhere(content: Content): boolean {
     return (content.mask & ~this.#registry.hostBit) !== 0;

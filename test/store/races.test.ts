@@ -3,9 +3,9 @@ import { getEventListeners } from 'node:events';
 import { closeSync, mkdirSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { offsetOf } from '../../daxfs/codec.ts';
+import { encodeWord, offsetOf } from '../../daxfs/codec.ts';
 import { hostIdentity, Region, Registry, tryLockAttaching } from '../../daxfs/index.ts';
-import { contentRow } from '../../daxfs/layout.ts';
+import { contentRow, NAME_STATE, NO_CONTENT, nameRow, nameWord } from '../../daxfs/layout.ts';
 import type { ContentRef } from '../../native/index.ts';
 import type { OpenedStore } from '../../server/store/open-store.ts';
 import { graceMs } from '../../server/store/unnamed.ts';
@@ -353,6 +353,26 @@ describe('a host that was taken for dead while it was paused', () => {
     expect(await t.store.settled('large')).toMatchObject({ state: 'failed', error: { code: 'DAXFS_HOST_LOST' } });
     expect(t.opened.registry.chunkStats().quarantined).toBeGreaterThan(0);
     await other.close();
+  });
+});
+
+describe('a name in the hands of a host that was stopped there', () => {
+  it('is refused after a bounded wait, in words', async () => {
+    const digest = (await load(t.model('a', 1, 1), 'a')).digest!;
+    await load(t.model('b', 1, 2), 'b');
+    const { registryOffset, namesOffset, names } = t.region.header.geometry;
+    const rows = t.region.mapping.read(registryOffset + namesOffset, names * nameRow.size);
+    const row = rows.indexOf('b:latest') - offsetOf(nameRow, 'name');
+    const host = t.opened.registry.hosts()[0]!;
+    const word = encodeWord(nameWord, {
+      state: NAME_STATE.CLAIMED,
+      content: NO_CONTENT,
+      host: host.index,
+      host_generation: host.generation,
+    });
+    t.region.mapping.store64(registryOffset + namesOffset + row, word);
+    await expect(t.store.retarget('b', digest)).rejects.toMatchObject({ code: 'MODEL_NAME_TAKEN' });
+    expect((await t.store.get('a')).state).toBe('ready');
   });
 });
 
