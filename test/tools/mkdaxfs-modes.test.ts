@@ -11,6 +11,7 @@ import {
   symlinkSync,
   truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -302,9 +303,17 @@ it('a file of 5 GiB: static keeps it whole, split and export say why not', async
   const tree = join(base, 'large');
   writeTree(tree, { huge: 'start' });
   truncateSync(join(tree, 'huge'), 5 * 1024 * MiB);
+  const source = openSync(join(tree, 'huge'), 'r+');
+  writeSync(source, 'tail', 5 * 1024 * MiB - 4);
+  closeSync(source);
   const fits = await mkdaxfs('-d', tree, '-o', join(base, 'image'), '-V');
   expect(fits.status).toBe(0);
   expect(statSync(join(base, 'image')).size).toBe(4096 * 3 + 5 * 1024 * MiB);
+  const image = openSync(join(base, 'image'), 'r');
+  const tail = Buffer.alloc(4);
+  readSync(image, tail, 0, 4, 4096 * 3 + 5 * 1024 * MiB - 4);
+  closeSync(image);
+  expect(tail.toString()).toBe('tail');
   const split = await mkdaxfs('-d', tree, '-D', memory, '-p', '0', '-o', backing, ...small);
   expect(split.status).toBe(1);
   expect(split.err).toMatch(
