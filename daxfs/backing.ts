@@ -2,6 +2,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fstatSync,
   openSync,
   readFileSync,
@@ -11,7 +12,7 @@ import {
   statfsSync,
   statSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { native } from '../native/index.ts';
 import { daxfsError } from './errors.ts';
 import { CONSTANTS } from './layout.ts';
@@ -176,7 +177,18 @@ function closingOnError<T>(fd: number, body: () => T): T {
   }
 }
 
+/** A device that is not there must not become a file among the devices. */
+function refuseMissingDevice(path: string): void {
+  const folder = dirname(resolve(path));
+  if (existsSync(path) || !existsSync(folder) || realpathSync(folder) !== '/dev') return;
+  throw daxfsError(
+    'DAXFS_NO_REGION',
+    `There is no device ${path}; name one that "daxctl list" shows as device-dax, or a file elsewhere.`,
+  );
+}
+
 function openPath(path: string, write: boolean, create: boolean): Backing {
+  if (create) refuseMissingDevice(path);
   const flags = (write ? constants.O_RDWR : constants.O_RDONLY) | (create ? constants.O_CREAT : 0);
   let fd: number;
   try {

@@ -20,7 +20,7 @@ import { refuseForeignHosts } from './region-hosts.ts';
 import { type Capacities, type Geometry, planGeometry } from './region-layout.ts';
 import { keepInUse, lockCreation, lockEverything } from './region-locks.ts';
 import { asNoSpace, checkSpace, type ReserveOptions, reserve } from './region-space.ts';
-import { type NumaPlacement, roundDown, roundUp } from './units.ts';
+import { formatBytes, type NumaPlacement, roundDown, roundUp } from './units.ts';
 
 const blockBytes = CONSTANTS.blockBytes.value;
 const chunkBytes = CONSTANTS.chunkBytes.value;
@@ -89,10 +89,20 @@ function refuseOccupied(state: FrontState, { kind }: Backing, name: string, forc
   throw daxfsError('DAXFS_NOT_A_REGION', `${name} holds something else than a region; ${fix}.`);
 }
 
-/** @throws DaxfsError DAXFS_BAD_SIZE when no size is given and the backing has none */
+/** @throws DaxfsError DAXFS_NO_SPACE when the device is smaller */
+function fitDevice({ path, sizeBytes }: Backing, asked: number): number {
+  if (asked <= sizeBytes) return asked;
+  throw daxfsError(
+    'DAXFS_NO_SPACE',
+    `The region needs ${formatBytes(asked)}, but ${path ?? 'the device'} has only ${formatBytes(sizeBytes)}; give a smaller --size, or none to take all of it.`,
+    { extra: { neededBytes: asked, freeBytes: sizeBytes } },
+  );
+}
+
+/** @throws DaxfsError DAXFS_BAD_SIZE when no size is given and the backing has none, DAXFS_NO_SPACE */
 function decideSize(backing: Backing, asked: number | undefined): number {
   const unit = Math.max(backing.mapAlignment, chunkBytes);
-  if (backing.kind === 'devdax') return roundDown(Math.min(asked ?? backing.sizeBytes, backing.sizeBytes), unit);
+  if (backing.kind === 'devdax') return roundDown(fitDevice(backing, asked ?? backing.sizeBytes), unit);
   if (asked !== undefined) return roundUp(asked, unit);
   if (backing.sizeBytes > 0) return roundDown(backing.sizeBytes, unit);
   throw daxfsError('DAXFS_BAD_SIZE', 'A new region needs a size; give --size, for example --size 8G.');

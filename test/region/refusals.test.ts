@@ -220,6 +220,12 @@ describe('create refuses', () => {
     }
   });
 
+  it('a device that is not there: it must not become a file', async () => {
+    path = '/dev/daxserve-test-9.0';
+    await creatingSays('DAXFS_NO_REGION', /There is no device .*daxctl list/);
+    expect(existsSync(path)).toBe(false);
+  });
+
   it.skipIf(!isRoot)('a file that belongs to another user', async () => {
     writeFileSync(path, '');
     execFileSync('chown', ['65534', path]);
