@@ -75,7 +75,7 @@ class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
   bool GetIndex(Napi::Value value, uint32_t& index);
 
   Napi::ObjectReference mapping_;
-  // Keeps the bytes mapped for the heartbeat, whatever JavaScript closes.
+  // Keeps the bytes mapped for a running heartbeat, whatever JavaScript closes; else a closed region is let go at once.
   std::shared_ptr<const void> keep_;
   std::unique_ptr<Core> core_;
   Heartbeat heartbeat_;
@@ -99,7 +99,6 @@ RegistryObject::RegistryObject(Info info) : Napi::ObjectWrap<RegistryObject>(inf
     return;
   }
   mapping_ = Napi::Persistent(info[0].As<Napi::Object>());
-  keep_ = view->keep;
   core_ = std::make_unique<Core>(view->base, *geometry);
 }
 
@@ -160,6 +159,7 @@ void RegistryObject::StartHeartbeat(Info info) {
   uint64_t interval;
   if (core == nullptr || !GetNumber(info[0], "intervalMs", 3600000, interval)) return;
   const HostRef self = core->self();
+  keep_ = ViewOf(mapping_.Value())->keep;
   heartbeat_.Start(std::chrono::milliseconds(std::max<uint64_t>(1, interval)),
                    [core, self] { return core->hosts().Beat(self); });
 }
@@ -167,6 +167,7 @@ void RegistryObject::StartHeartbeat(Info info) {
 void RegistryObject::DetachHost(Info info) {
   heartbeat_.Stop();
   if (Core* core = Open(info.Env())) core->Detach();
+  keep_.reset();
 }
 
 Napi::Value RegistryObject::StillAttached(Info info) {

@@ -1,7 +1,7 @@
 /** Goal: the registry's TypeScript face: what it says, what it refuses, what it makes of damage. Method: real regions in /dev/shm. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { offsetOf } from '../../daxfs/codec.ts';
-import { DaxfsError, isHostDead, Region, Registry } from '../../daxfs/index.ts';
+import { DaxfsError, deleteRegion, isHostDead, Region, Registry } from '../../daxfs/index.ts';
 import { contentRow, hostRow, registryHeader } from '../../daxfs/layout.ts';
 import { seed } from '../support/seed.ts';
 import { type Attached, attachTo, createRegion, fieldsOf, keyOf, publishOne } from './region-of.ts';
@@ -321,4 +321,14 @@ it('every call on a closed region says so, heartbeat and all', () => {
     () => registry.detach(),
   ];
   for (const call of calls) expect(codeOf(call), call.toString()).toBe('DAXFS_CLOSED');
+});
+
+it('a closed region is let go at once, though its registry is still referred to', async () => {
+  for (const { registry, region, unlock } of [one, two]) {
+    registry.detach();
+    unlock();
+    region.close();
+  }
+  await deleteRegion({ path });
+  expect(codeOf(() => one.registry.hosts())).toBe('DAXFS_CLOSED');
 });
