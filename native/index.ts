@@ -210,6 +210,78 @@ export interface Registry {
   clearHostBit(index: number, row: number): void;
 }
 
+/** A file of an overlay. `size` of a directory is 0. */
+export interface OverlayStat {
+  ino: number;
+  /** st_mode with type bits. */
+  mode: number;
+  uid: number;
+  gid: number;
+  size: number;
+  nlink: number;
+}
+
+/** Where an overlay finds host and intent rows: bytes from the start of the mapping. */
+export interface OverlayTables {
+  hostsOffset: number;
+  hostCount: number;
+  intentsOffset: number;
+  intentCount: number;
+  /** 16 bytes: who sees our locks, as in host rows. */
+  bootId: Buffer;
+  /** A description of the region that holds no lock on a host row; duplicated. */
+  fd: number;
+}
+
+/** Failures are what Linux calls them, negative: -2 is ENOENT. */
+export type Errno = number;
+
+/**
+ * The files of a front (a region's, or those of an image with an overlay): docs/OVERLAY.md. Paths begin at its root. Every
+ * call is bounded; results are values or a negative errno. Several processes of several hosts may work at once. Throws
+ * DAXFS_CLOSED after `close` or after the mapping was closed. Calls that change something give -EROFS on a read-only mapping.
+ */
+export interface Overlay {
+  facts(): {
+    kind: 'private' | 'kernel';
+    blockBytes: number;
+    fileBytesMax: number;
+    poolBytes: number;
+    /** Handed out for the first time; a private front uses freed bytes again. */
+    poolAllocated: number;
+    bucketCount: number;
+  };
+  stat(path: string | Uint8Array, follow: boolean): OverlayStat | Errno;
+  statInode(ino: number): OverlayStat | Errno;
+  /** @param flags O_* of open(2) */
+  open(path: string | Uint8Array, flags: number, mode: number, uid: number, gid: number): OverlayStat | Errno;
+  mkdir(path: string | Uint8Array, mode: number, uid: number, gid: number): Errno;
+  rmdir(path: string | Uint8Array): Errno;
+  unlink(path: string | Uint8Array): Errno;
+  rename(from: string | Uint8Array, to: string | Uint8Array): Errno;
+  symlink(path: string | Uint8Array, target: string | Uint8Array, uid: number, gid: number): Errno;
+  readlink(path: string | Uint8Array): Buffer | Errno;
+  /** All names one after another, and for each: length of the name in bytes, mode, inode number. */
+  readdir(ino: number): { names: Buffer; entries: Float64Array } | Errno;
+  chmod(ino: number, mode: number): Errno;
+  chown(ino: number, uid: number, gid: number): Errno;
+  truncate(ino: number, size: number): Promise<Errno>;
+  /** Finishes what proved-dead hosts left half done. @returns operations finished */
+  recover(): number;
+  /** @returns bytes read, fewer at the end of the file */
+  readSync(ino: number, offset: number, bytes: Uint8Array): number;
+  /** @returns bytes written: all of them */
+  writeSync(ino: number, offset: number, bytes: Uint8Array): number;
+  /** @returns where the bytes went */
+  appendSync(ino: number, bytes: Uint8Array): number;
+  /** As `readSync`, on a native thread; the bytes must not be touched meanwhile. */
+  read(ino: number, offset: number, bytes: Uint8Array): Promise<number>;
+  write(ino: number, offset: number, bytes: Uint8Array): Promise<number>;
+  append(ino: number, bytes: Uint8Array): Promise<number>;
+  /** Idempotent. Running jobs end by themselves. */
+  close(): void;
+}
+
 /** One parameter of a mount: a flag, a string, or a descriptor. */
 export type MountOption = { name: string } | { name: string; value: string } | { name: string; fd: number };
 
@@ -247,6 +319,13 @@ export interface Native {
   startCopy(mapping: Mapping, items: CopyItem[], options: CopyOptions): CopyJob;
 
   Registry: new (mapping: Mapping, registryOffset: number) => Registry;
+
+  /** @param tables null for an image. @param host null: no host row; then nothing of ours can be recovered by others. @throws EINVAL */
+  Overlay: new (
+    mapping: Mapping,
+    tables: OverlayTables | null,
+    host: { index: number; generation: number } | null,
+  ) => Overlay;
 
   /** Zeroed memory of an open DMA heap; its dma-buf, read-write, close-on-exec. @throws ENOTTY not a heap, ENOMEM... */
   dmaHeapAllocate(heap: number, length: number): Promise<number>;

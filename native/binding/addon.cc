@@ -15,6 +15,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitCopy(env, exports);
   InitRegistry(env, exports);
   InitDmaHeap(env, exports);
+  InitOverlay(env, exports);
   return exports;
 }
 

@@ -78,6 +78,8 @@ class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
   // Keeps the bytes mapped for a running heartbeat, whatever JavaScript closes; else a closed region is let go at once.
   std::shared_ptr<const void> keep_;
   std::unique_ptr<Core> core_;
+  /// Without it no host can attach, and nothing is written.
+  bool writable_ = false;
   Heartbeat heartbeat_;
 };
 
@@ -89,16 +91,13 @@ RegistryObject::RegistryObject(Info info) : Napi::ObjectWrap<RegistryObject>(inf
     return;
   }
   if (!GetBytes(info[1], "registryOffset", offset)) return;
-  if (!view->writable) {
-    Check(info.Env(), Status::Errno(EACCES, "registry on a read-only mapping"));
-    return;
-  }
   const auto geometry = ReadGeometry(view->base, view->size, offset);
   if (!geometry) {
     ThrowCode(info.Env(), "DAXFS_CORRUPT", "Neither copy of the registry header is sound.");
     return;
   }
   mapping_ = Napi::Persistent(info[0].As<Napi::Object>());
+  writable_ = view->writable;
   core_ = std::make_unique<Core>(view->base, *geometry);
 }
 
@@ -144,6 +143,10 @@ Napi::Value RegistryObject::AttachHost(Info info) {
   uint32_t row;
   HostIdentity identity;
   if (core == nullptr || !GetRow(info[0], row) || !GetIdentity(info[1], identity)) return info.Env().Undefined();
+  if (!writable_) {
+    Check(info.Env(), Status::Errno(EACCES, "attach to a read-only mapping"));
+    return info.Env().Undefined();
+  }
   heartbeat_.Stop();
   if (!core->Attach(row, identity, NowMs())) {
     ThrowCode(info.Env(), "DAXFS_HOST_BUSY", "The host row belongs to another host id; choose another row.");
@@ -322,7 +325,8 @@ void RegistryObject::TouchContent(Info info) {
   Core* core = Open(info.Env());
   uint32_t index;
   uint64_t now;
-  if (core != nullptr && GetIndex(info[0], index) && GetBytes(info[1], "nowMs", now)) core->contents().Touch(index, now);
+  if (core == nullptr || !GetIndex(info[0], index) || !GetBytes(info[1], "nowMs", now)) return;
+  if (writable_) core->contents().Touch(index, now);
 }
 
 Napi::Value RegistryObject::SetKeep(Info info) {

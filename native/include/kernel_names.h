@@ -231,9 +231,11 @@ class KernelNames {
   }
 
   int PrependTo(uint64_t* first, uint64_t offset) {
+    layout::OverlayDirent* entry = At(offset);
+    if (entry == nullptr) return EIO;
     uint64_t seen = A::Load(first, std::memory_order_acquire);
     for (int tries = 0; tries < kRetriesMax; tries++) {
-      A::Store(&At(offset)->dir_next, seen, std::memory_order_release);
+      A::Store(&entry->dir_next, seen, std::memory_order_release);
       if (A::Cas(first, seen, offset, std::memory_order_acq_rel)) return 0;
     }
     return EAGAIN;

@@ -88,6 +88,8 @@ struct OverlayParts {
   Owner self;
   OwnerCheck owners;
   uint64_t root_ino = 1;
+  /// The memory is mapped for reading only: nothing is written, not even to finish what another began.
+  bool read_only = false;
 };
 
 /// The base beneath an overlay, with or without an image.

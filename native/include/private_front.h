@@ -8,7 +8,10 @@ template <typename A, typename Names = FnvNames>
 class PrivateFront {
  public:
   explicit PrivateFront(const OverlayParts& parts)
-      : files_(parts), intents_(parts.intents, parts.self, parts.owners), names_(files_, intents_) {}
+      : files_(parts),
+        intents_(parts.intents, parts.self, parts.owners),
+        names_(files_, intents_),
+        read_only_(parts.read_only) {}
 
   PrivateNames<A, Names>& names() { return names_; }
   IntentTable<A>& intents() { return intents_; }
@@ -54,7 +57,7 @@ class PrivateFront {
       if (done > length) done = length;
       if (const int error = ReadPages(inode, offset, to, done)) return error;
       if (const int error = files_.Load(ino, after)) return error;
-      if (after.SameEpoch(inode)) return 0;
+      if (after.SameEpoch(inode) || (read_only_ && after.truncations == inode.truncations)) return 0;
     }
     return EAGAIN;
   }
@@ -145,11 +148,12 @@ class PrivateFront {
 
   bool lower_has(uint64_t ino, layout::Inode& out) const { return files_.lower().Inode(ino, out); }
 
-  /// An inode that is not in the middle of a truncation; whoever finds one finishes it.
+  /// An inode that is not in the middle of a truncation; whoever finds one finishes it. (Who may only read takes it as it
+  /// is: what the truncation has left to do lies behind the size.)
   int Settled(uint64_t ino, PrivateInode& out) {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       if (const int error = files_.Load(ino, out)) return error;
-      if (!out.truncating()) return 0;
+      if (!out.truncating() || read_only_) return 0;
       files_.FinishTruncation(out);
       PrivateInode after;
       if (files_.Load(ino, after) == 0 && after.truncating() && after.ref.value == out.ref.value) return ENOSPC;
@@ -218,6 +222,7 @@ class PrivateFront {
   PrivateFiles<A> files_;
   IntentTable<A> intents_;
   PrivateNames<A, Names> names_;
+  const bool read_only_;
 };
 
 }  // namespace daxserve

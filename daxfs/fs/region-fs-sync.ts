@@ -1,0 +1,373 @@
+/** Files of a region: the calls that are cheap enough to be synchronous. Names, options and errors are those of node:fs. */
+import { constants } from 'node:fs';
+import { bytesOf, checkPath, flagsOf, modeOf, optionsOf, type PathLike } from './arguments.ts';
+import { type ReadFileOptions, readWholeSync, type WriteFileOptions } from './file-handle.ts';
+import type { Front } from './front.ts';
+import { count, ENOENT, fsError, value } from './fs-error.ts';
+import { MODELS, type ModelsView } from './models-view.ts';
+import { type OpenFile, OverlayFile } from './open-file.ts';
+import { RegionDirent, RegionStats } from './stats.ts';
+
+export interface StatOptions {
+  /** Default true; false: undefined instead of ENOENT. */
+  throwIfNoEntry?: boolean | undefined;
+}
+
+export interface MakeDirectoryOptions {
+  recursive?: boolean | undefined;
+  mode?: number | string | undefined;
+}
+
+export interface ReadDirectoryOptions {
+  withFileTypes?: boolean | undefined;
+  recursive?: boolean | undefined;
+  encoding?: BufferEncoding | 'buffer' | null | undefined;
+}
+
+/** One name of a directory. */
+interface Listed {
+  /** From the directory that was asked for. */
+  path: Buffer;
+  name: Buffer;
+  parent: string;
+  mode: number;
+}
+
+const { O_CREAT, O_TRUNC, W_OK, S_IFDIR, S_IFMT } = constants;
+const SLASH = Buffer.from('/');
+
+const text = (path: PathLike) => path.toString();
+const isDirectoryMode = (mode: number) => (mode & S_IFMT) === S_IFDIR;
+const within = (parent: string, name: Buffer) =>
+  `${parent === '' || parent.endsWith('/') ? parent : `${parent}/`}${name}`;
+
+export class RegionFsSync {
+  protected readonly front: Front;
+  protected readonly models: ModelsView | null;
+
+  /** @param models null: an image, which has no registry */
+  constructor(front: Front, models: ModelsView | null) {
+    this.front = front;
+    this.models = models;
+  }
+
+  /** @throws FsError ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG */
+  statSync(path: PathLike): RegionStats;
+  statSync(path: PathLike, options: StatOptions & { throwIfNoEntry: false }): RegionStats | undefined;
+  statSync(path: PathLike, options: StatOptions): RegionStats | undefined;
+  statSync(path: PathLike, options: StatOptions = {}): RegionStats | undefined {
+    return this.#stat(path, true, 'stat', options);
+  }
+
+  /** As statSync; of a symbolic link itself. */
+  lstatSync(path: PathLike): RegionStats;
+  lstatSync(path: PathLike, options: StatOptions & { throwIfNoEntry: false }): RegionStats | undefined;
+  lstatSync(path: PathLike, options: StatOptions): RegionStats | undefined;
+  lstatSync(path: PathLike, options: StatOptions = {}): RegionStats | undefined {
+    return this.#stat(path, false, 'lstat', options);
+  }
+
+  existsSync(path: PathLike): boolean {
+    try {
+      return this.statSync(path, { throwIfNoEntry: false }) !== undefined;
+    } catch (error) {
+      if ((error as { code?: string }).code === 'DAXFS_CLOSED') throw error;
+      return false;
+    }
+  }
+
+  /** Permission bits are kept, not enforced: what exists is accessible; writing is refused in read-only places. */
+  accessSync(path: PathLike, mode: number = constants.F_OK): void {
+    this.#stat(path, true, 'access', {});
+    const parts = this.viewOf(path);
+    if ((mode & W_OK) !== 0 && parts) throw fsError('EROFS', 'access', path);
+  }
+
+  readdirSync(
+    path: PathLike,
+    options: ReadDirectoryOptions & { withFileTypes: true; encoding: 'buffer' },
+  ): RegionDirent<Buffer>[];
+  readdirSync(path: PathLike, options: ReadDirectoryOptions & { withFileTypes: true }): RegionDirent[];
+  readdirSync(path: PathLike, options: (ReadDirectoryOptions & { encoding: 'buffer' }) | 'buffer'): Buffer[];
+  readdirSync(path: PathLike, options?: ReadDirectoryOptions | BufferEncoding | null): string[];
+  readdirSync(
+    path: PathLike,
+    options?: ReadDirectoryOptions | BufferEncoding | 'buffer' | null,
+  ): string[] | Buffer[] | RegionDirent[] | RegionDirent<Buffer>[] {
+    const { withFileTypes, recursive, encoding } =
+      typeof options === 'string' ? { encoding: options } : ((options ?? {}) as ReadDirectoryOptions);
+    const listed = this.#list(checkPath(path), recursive ?? false);
+    if (encoding === 'buffer') {
+      return withFileTypes
+        ? listed.map(({ name, parent, mode }) => new RegionDirent(name, parent, mode))
+        : listed.map((entry) => entry.path);
+    }
+    const decode = (name: Buffer) => name.toString(encoding ?? 'utf8');
+    return withFileTypes
+      ? listed.map(({ name, parent, mode }) => new RegionDirent(decode(name), parent, mode))
+      : listed.map((entry) => decode(entry.path));
+  }
+
+  /** @returns with `recursive`: the first directory made, if any */
+  mkdirSync(path: PathLike, options: MakeDirectoryOptions | number | string = {}): string | undefined {
+    const { recursive, mode } = typeof options === 'object' ? options : { recursive: false, mode: options };
+    const bits = modeOf(mode, 0o777) & ~process.umask();
+    if (recursive) return this.#mkdirs(text(checkPath(path)), bits);
+    this.#mkdir(path, bits);
+    return undefined;
+  }
+
+  rmdirSync(path: PathLike): void {
+    this.changing(path, 'rmdir');
+    count(
+      this.front.change((overlay) => overlay.rmdir(path)),
+      'rmdir',
+      path,
+    );
+  }
+
+  unlinkSync(path: PathLike): void {
+    this.changing(path, 'unlink');
+    count(
+      this.front.change((overlay) => overlay.unlink(path)),
+      'unlink',
+      path,
+    );
+  }
+
+  /** Others see the old name, both names or the new name; never neither. */
+  renameSync(from: PathLike, to: PathLike): void {
+    this.changing(from, 'rename', to);
+    this.changing(to, 'rename', to);
+    count(
+      this.front.change((overlay) => overlay.rename(from, to)),
+      'rename',
+      from,
+      to,
+    );
+  }
+
+  symlinkSync(target: PathLike, path: PathLike): void {
+    checkPath(target, 'target');
+    this.changing(path, 'symlink');
+    const [uid, gid] = this.#ids();
+    count(
+      this.front.change((overlay) => overlay.symlink(path, target, uid, gid)),
+      'symlink',
+      target,
+      path,
+    );
+  }
+
+  readlinkSync(path: PathLike): string;
+  readlinkSync(path: PathLike, options: 'buffer'): Buffer;
+  readlinkSync(path: PathLike, options?: 'buffer'): string | Buffer {
+    const parts = this.viewOf(path);
+    if (parts) {
+      this.models!.stat(parts, 'readlink', text(path));
+      throw fsError('EINVAL', 'readlink', path);
+    }
+    const target = value(this.front.overlay.readlink(path), 'readlink', path);
+    return options === 'buffer' ? target : target.toString();
+  }
+
+  chmodSync(path: PathLike, mode: number | string): void {
+    const bits = modeOf(mode, 0);
+    const { ino } = this.#changed(path, true, 'chmod');
+    count(
+      this.front.change((overlay) => overlay.chmod(ino, bits)),
+      'chmod',
+      path,
+    );
+  }
+
+  chownSync(path: PathLike, uid: number, gid: number): void {
+    const { ino } = this.#changed(path, true, 'chown');
+    count(
+      this.front.change((overlay) => overlay.chown(ino, uid, gid)),
+      'chown',
+      path,
+    );
+  }
+
+  lchownSync(path: PathLike, uid: number, gid: number): void {
+    const { ino } = this.#changed(path, false, 'lchown');
+    count(
+      this.front.change((overlay) => overlay.chown(ino, uid, gid)),
+      'lchown',
+      path,
+    );
+  }
+
+  /** For small files; `readFile` reads large ones on a native thread. */
+  readFileSync(path: PathLike, options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): string;
+  readFileSync(path: PathLike, options?: ReadFileOptions & { encoding?: null }): Buffer;
+  readFileSync(path: PathLike, options?: ReadFileOptions | BufferEncoding): string | Buffer {
+    const { encoding, flag } = optionsOf(options);
+    const file = this.openSync(path, flagsOf(flag ?? 'r'));
+    try {
+      const bytes = readWholeSync(file);
+      return encoding ? bytes.toString(encoding) : bytes;
+    } finally {
+      file.close();
+    }
+  }
+
+  /** For small files. */
+  writeFileSync(path: PathLike, data: string | Uint8Array, options?: WriteFileOptions | BufferEncoding): void {
+    const { encoding, mode, flag } = optionsOf(options);
+    const file = this.openSync(path, flagsOf(flag ?? 'w'), modeOf(mode, 0o666));
+    const bytes = bytesOf(data, encoding);
+    if (bytes.length > 0) file.writeSync(0, bytes);
+  }
+
+  appendFileSync(path: PathLike, data: string | Uint8Array, options?: WriteFileOptions | BufferEncoding): void {
+    this.writeFileSync(path, data, { flag: 'a', ...optionsOf(options) });
+  }
+
+  /**
+   * The bytes of a file where they lie, without a copy: files under /models only, for these never change. Pages of the
+   * overlay are replaced and used again while others write, so they are copied: `readFile`. Do not write into it.
+   * @returns valid until the region is closed (then its length is 0); at most 4 GiB
+   * @throws FsError EINVAL elsewhere than under /models, ENOENT, EISDIR
+   */
+  readFileView(path: PathLike): Buffer {
+    const parts = this.viewOf(path);
+    if (parts) return this.models!.window(parts, text(path));
+    this.#stat(path, true, 'open', {});
+    throw fsError('EINVAL', 'view', path);
+  }
+
+  /** @param flags O_* bits */
+  protected openSync(path: PathLike, flags: number, mode = 0o666): OpenFile {
+    const parts = this.viewOf(path);
+    if (parts) return this.#openModel(parts, path, flags);
+    const [uid, gid] = this.#ids();
+    const bits = mode & ~process.umask();
+    const opened = this.front.change((overlay) => overlay.open(path, flags, bits, uid, gid));
+    return new OverlayFile(this.front, text(path), value(opened, 'open', path).ino, flags);
+  }
+
+  /** The parts below /models, where the path leads there; also checks the path and that the region is open. */
+  protected viewOf(path: PathLike): string[] | null {
+    checkPath(path);
+    void this.front.overlay;
+    if (!this.models) return null;
+    const parts: string[] = [];
+    for (const part of text(path).split('/')) {
+      if (part === '..') parts.pop();
+      else if (part !== '' && part !== '.') parts.push(part);
+    }
+    return parts[0] === MODELS ? parts.slice(1) : null;
+  }
+
+  /** @throws FsError EROFS under /models */
+  protected changing(path: PathLike, syscall: string, dest?: PathLike): void {
+    if (this.viewOf(path)) throw fsError('EROFS', syscall, path, dest);
+  }
+
+  #openModel(parts: string[], path: PathLike, flags: number): OpenFile {
+    if ((flags & (O_CREAT | O_TRUNC | constants.O_WRONLY | constants.O_RDWR)) !== 0)
+      throw fsError('EROFS', 'open', path);
+    return this.models!.open(parts, text(path));
+  }
+
+  #stat(
+    path: PathLike,
+    follow: boolean,
+    syscall: string,
+    { throwIfNoEntry = true }: StatOptions,
+  ): RegionStats | undefined {
+    const parts = this.viewOf(path);
+    if (parts) return this.#statModel(parts, path, syscall, throwIfNoEntry);
+    const found = this.front.overlay.stat(path, follow);
+    if (found === ENOENT && !throwIfNoEntry) return undefined;
+    return new RegionStats(value(found, syscall, path), this.front.blockBytes);
+  }
+
+  #statModel(parts: string[], path: PathLike, syscall: string, throwIfNoEntry: boolean): RegionStats | undefined {
+    try {
+      return this.models!.stat(parts, syscall, text(path));
+    } catch (error) {
+      if (throwIfNoEntry || (error as { code?: string }).code !== 'ENOENT') throw error;
+      return undefined;
+    }
+  }
+
+  /** What is about to be changed. */
+  #changed(path: PathLike, follow: boolean, syscall: string): RegionStats {
+    this.changing(path, syscall);
+    return this.#stat(path, follow, syscall, {})!;
+  }
+
+  #ids(): [number, number] {
+    return [process.geteuid!(), process.getegid!()];
+  }
+
+  #mkdir(path: PathLike, bits: number): void {
+    this.changing(path, 'mkdir');
+    const [uid, gid] = this.#ids();
+    count(
+      this.front.change((overlay) => overlay.mkdir(path, bits, uid, gid)),
+      'mkdir',
+      path,
+    );
+  }
+
+  /** From the top down, so that nothing of a path that cannot be is made by a caller that lost. */
+  #mkdirs(path: string, bits: number): string | undefined {
+    let first: string | undefined;
+    const parts = path.split('/').filter((part) => part !== '');
+    for (let i = 1; i <= parts.length; i += 1) {
+      const at = (path.startsWith('/') ? '/' : '') + parts.slice(0, i).join('/');
+      try {
+        this.#mkdir(at, bits);
+        first ??= at;
+      } catch (error) {
+        const { code } = error as { code?: string };
+        const stat =
+          code === 'EEXIST' || code === 'EROFS' ? this.#stat(at, true, 'mkdir', { throwIfNoEntry: false }) : undefined;
+        if (!stat) throw error;
+        if (!stat.isDirectory()) throw fsError(i < parts.length ? 'ENOTDIR' : 'EEXIST', 'mkdir', path);
+      }
+    }
+    return first;
+  }
+
+  #list(path: PathLike, recursive: boolean): Listed[] {
+    const open: { path: PathLike; below: Buffer }[] = [{ path, below: Buffer.alloc(0) }];
+    const listed: Listed[] = [];
+    for (let next = open.shift(); next; next = open.shift()) {
+      const parent = text(next.path);
+      for (const { name, mode } of this.#names(next.path)) {
+        const at = next.below.length === 0 ? name : Buffer.concat([next.below, SLASH, name]);
+        listed.push({ path: at, name, parent, mode });
+        if (recursive && isDirectoryMode(mode)) open.push({ path: Buffer.from(within(parent, name)), below: at });
+      }
+    }
+    return listed;
+  }
+
+  #names(path: PathLike): { name: Buffer; mode: number }[] {
+    const parts = this.viewOf(path);
+    if (parts)
+      return this.models!.readdir(parts, text(path)).map(({ name, mode }) => ({ name: Buffer.from(name), mode }));
+    const { overlay } = this.front;
+    const directory = value(overlay.stat(path, true), 'scandir', path);
+    const { names, entries } = value(overlay.readdir(directory.ino), 'scandir', path);
+    const list: { name: Buffer; mode: number }[] = [];
+    for (let i = 0, at = 0; i < entries.length; at += entries[i]!, i += 3) {
+      list.push({ name: names.subarray(at, at + entries[i]!), mode: entries[i + 1]! });
+    }
+    return this.models && directory.ino === this.#rootIno() ? this.#withModels(list) : list;
+  }
+
+  #rootIno(): number {
+    return value(this.front.overlay.stat('/', true), 'stat', '/').ino;
+  }
+
+  #withModels(list: { name: Buffer; mode: number }[]) {
+    const own = list.filter(({ name }) => name.toString() !== MODELS);
+    return [...own, { name: Buffer.from(MODELS), mode: S_IFDIR | 0o555 }];
+  }
+}

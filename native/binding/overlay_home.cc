@@ -1,0 +1,66 @@
+#include "overlay_home.h"
+
+namespace daxserve::binding {
+namespace {
+
+// Bytes of files outside of the image are the page cache's business.
+int NoSource(void*, uint64_t, uint64_t, uint8_t*) { return ENOTSUP; }
+
+}  // namespace
+
+int OverlayHome::Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out) {
+  std::shared_ptr<OverlayHome> home(new OverlayHome(mapping, tables));
+  const int error = home->OpenFront(self);
+  if (error == 0) out = std::move(home);
+  return error;
+}
+
+int OverlayHome::OpenFront(Owner self) {
+  layout::Superblock head;
+  if (mapping_.size < sizeof(head)) return EINVAL;
+  RealAtom::CopyOut(&head, mapping_.base, sizeof(head));
+  kind_ = (head.version & layout::kPrivateFrontBit) != 0 ? FrontKind::kPrivate : FrontKind::kKernel;
+  const bool known = (head.version & ~layout::kPrivateFrontBit) == layout::kSuperblockVersion;
+  if (head.magic != layout::kSuperblockMagic || !known || head.overlay_offset == 0) return EINVAL;
+  if (head.overlay_offset % layout::kBlockBytes != 0 || !InBounds(head.overlay_offset, head.overlay_size, mapping_.size)) return EINVAL;
+  if (!InBounds(tables_.hosts, uint64_t{tables_.host_count} * sizeof(layout::HostRow), mapping_.size)) return EINVAL;
+  if (!InBounds(tables_.intents, uint64_t{tables_.intent_count} * sizeof(layout::IntentRow), mapping_.size)) return EINVAL;
+  OpenBase(head);
+  parts_.base = base_ ? &*base_ : nullptr;
+  if (head.pcache_offset != 0) parts_.lower.read = NoSource;
+  if (tables_.intent_count > 0) {
+    parts_.intents = {reinterpret_cast<layout::IntentRow*>(mapping_.base + tables_.intents), tables_.intent_count};
+  }
+  parts_.self = self;
+  parts_.owners = {IsDead, this};
+  parts_.root_ino = head.root_inode;
+  parts_.read_only = !mapping_.writable;
+  return OverlayView::Open(mapping_.base + head.overlay_offset, head.overlay_size, head.overlay_bucket_count, head.block_size,
+                           parts_.view);
+}
+
+void OverlayHome::OpenBase(const layout::Superblock& head) {
+  if (head.base_offset == 0 || head.base_offset > mapping_.size) return;
+  base_.emplace(mapping_.base + head.base_offset, mapping_.size - head.base_offset, head.inode_offset, head.inode_count);
+}
+
+// Proved, not guessed: the row has passed on from that attach, or its process was of this kernel and its lock is gone.
+// Silence proves nothing. A row of another kernel passes on when its host comes again or an operator says that it is gone.
+bool OverlayHome::IsDead(void* context, Owner owner) {
+  const auto* home = static_cast<const OverlayHome*>(context);
+  const HostTables& tables = home->tables_;
+  if (owner.host >= tables.host_count || owner == home->parts_.self) return false;
+  const auto* row = reinterpret_cast<const layout::HostRow*>(home->mapping_.base + tables.hosts) + owner.host;
+  // @atomic host_row.word  acquire: see host_table.h
+  const uint64_t word = RealAtom::Load(&row->word, std::memory_order_acquire);
+  const auto state = words::StateOfHost(word);
+  if (words::GenerationOfHost(word) != owner.generation || state == words::HostState::kFree) return true;
+  uint8_t boot_id[sizeof(row->boot_id)];
+  RealAtom::CopyOut(boot_id, row->boot_id, sizeof(boot_id));
+  if (std::memcmp(boot_id, tables.boot_id, sizeof(boot_id)) != 0 || tables.fd < 0) return false;
+  bool held = true;
+  const uint64_t at = static_cast<uint64_t>(reinterpret_cast<const uint8_t*>(row) - home->mapping_.base);
+  return TestOfdLock(tables.fd, at, 1, held).ok() && !held && RealAtom::Load(&row->word, std::memory_order_acquire) == word;
+}
+
+}  // namespace daxserve::binding

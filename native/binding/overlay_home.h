@@ -1,0 +1,69 @@
+// What the class Overlay works on: the overlay of one mapping with everything beside it, kept alive for running jobs.
+#pragma once
+#include <unistd.h>
+
+#include <memory>
+#include <optional>
+
+#include "fence.h"
+#include "kernel_front.h"
+#include "mapping_object.h"
+#include "overlay_paths.h"
+#include "private_front.h"
+#include "registry_words.h"
+
+namespace daxserve::binding {
+
+/// Tables of the registry that the overlay needs, in bytes from the start of the mapping; all zero in a plain image.
+struct HostTables {
+  uint64_t hosts = 0;
+  uint32_t host_count = 0;
+  uint64_t intents = 0;
+  uint32_t intent_count = 0;
+  /// Who sees our locks (host_row.boot_id).
+  uint8_t boot_id[16] = {};
+  /// A description of the region that holds no lock on a host row; closed with the home.
+  int fd = -1;
+};
+
+/// Thread safety: `With` may run on any number of threads at once.
+class OverlayHome {
+ public:
+  /// Reads the superblock at the mapping's start. @returns errno; EINVAL: a rule is broken
+  static int Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out);
+  ~OverlayHome() {
+    if (tables_.fd >= 0) close(tables_.fd);
+  }
+  OverlayHome(const OverlayHome&) = delete;
+  OverlayHome& operator=(const OverlayHome&) = delete;
+
+  FrontKind kind() const { return kind_; }
+  const OverlayParts& parts() const { return parts_; }
+  bool writable() const { return mapping_.writable; }
+
+  /// Runs `work(overlay)` on an overlay of this thread's own.
+  template <typename Work>
+  auto With(Work work) {
+    if (kind_ == FrontKind::kPrivate) {
+      Overlay<RealAtom, PrivateFront<RealAtom>> overlay(parts_);
+      return work(overlay);
+    }
+    Overlay<RealAtom, KernelFront<RealAtom>> overlay(parts_);
+    return work(overlay);
+  }
+
+ private:
+  OverlayHome(const MappingView& mapping, const HostTables& tables) : mapping_(mapping), tables_(tables) {}
+
+  int OpenFront(Owner self);
+  void OpenBase(const layout::Superblock& head);
+  static bool IsDead(void* home, Owner owner);
+
+  MappingView mapping_;
+  HostTables tables_;
+  FrontKind kind_ = FrontKind::kKernel;
+  std::optional<BaseImage> base_;
+  OverlayParts parts_;
+};
+
+}  // namespace daxserve::binding
