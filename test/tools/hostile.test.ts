@@ -3,7 +3,7 @@
  * pre-warmed cache and to random bytes; everything is read with all commands; reads are counted, so that endless loops
  * fail by their work and not by a clock. DAXSERVE_SEED replays.
  */
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { constants, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
@@ -14,6 +14,8 @@ import { validateFront } from '../../daxfs/front-validate.ts';
 import { validateImage } from '../../daxfs/image-validate.ts';
 import { overlayReport, statusReport } from '../../daxfs/inspect/report.ts';
 import { treeItems } from '../../daxfs/inspect/tree.ts';
+import { Region } from '../../daxfs/region.ts';
+import { native } from '../../native/index.ts';
 import { buildExample } from '../support/overlay-example.ts';
 import { mkdaxfs } from '../support/run-tool.ts';
 import { scratchDirectory, writeTree } from '../support/scratch.ts';
@@ -123,6 +125,28 @@ it('a pre-warmed cache with changed words', async () => {
   await holds(
     fc.property(changes(places), (list) => readEverything(apply(image, list))),
     300,
+  );
+}, 300_000);
+
+it('a private front with changed words', async () => {
+  const path = join(scratchDirectory(), 'region');
+  const region = await Region.create({ path, size: 16 * 2 ** 20, bucketCount: 1024 });
+  const overlay = new native.Overlay(region.mapping, null, null);
+  for (let i = 0; i < 12; i++) {
+    overlay.mkdir(`/d${i % 3}`, 0o755, 0, 0);
+    const file = overlay.open(`/d${i % 3}/f${i}`, constants.O_CREAT, 0o644, 0, 0);
+    if (typeof file === 'object') overlay.writeSync(file.ino, 0, Buffer.alloc(5000, 65 + i));
+  }
+  overlay.unlink('/d0/f0');
+  const { overlayOffset, overlayBytes } = region.header.geometry;
+  const image = region.mapping.read(0, overlayOffset + overlayBytes);
+  overlay.close();
+  await region.close();
+  // File bytes hold nothing that is followed.
+  const places = usedPlaces(image).filter((at) => at < 4096 || !/^(..)\1{3}$/.test(image.toString('hex', at, at + 4)));
+  await holds(
+    fc.property(changes(places), (list) => readEverything(apply(image, list))),
+    200,
   );
 }, 300_000);
 
