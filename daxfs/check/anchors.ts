@@ -33,6 +33,8 @@ import type { FindingList } from './findings.ts';
 const blockBytes = CONSTANTS.blockBytes.value;
 const checksumAt = offsetOf(registryHeader, 'checksum');
 const KERNEL_MOUNTABLE = 1;
+/** The registry lies behind the front, whose pool is 64 MiB at most by default: further the search does not go. */
+const searchBytesMax = 2 ** 30;
 
 type HeaderPage = Decoded<typeof registryHeader>;
 type Front = Pick<Geometry, 'bucketCount' | 'poolBytes' | 'pageCacheSlots'>;
@@ -111,17 +113,37 @@ function headerOf(page: HeaderPage, front: Front): RegionHeader | null {
   return same && sane ? header : null;
 }
 
+/** Where nobody points: pages that look like a registry header and say that they lie where they lie. */
+function* searchedOffsets(mapping: Mapping): Generator<number> {
+  const end = Math.min(mapping.size - 2 * registryHeader.size, searchBytesMax);
+  for (let at = blockBytes; at <= end; at += blockBytes) {
+    if (mapping.load64(at) === REGISTRY_MAGIC) yield at;
+    // Copy 0 itself may be the damaged one.
+    else if (mapping.load64(at + registryHeader.size) === REGISTRY_MAGIC) yield at;
+  }
+}
+
 /** The region's facts from whatever copy of them is sound; null when there is none. Never throws for what the bytes say. */
 export function findHeader(mapping: Mapping): RegionHeader | null {
   if (mapping.size < 2 * blockBytes) return null;
   for (const offset of registryOffsets(mapping)) {
-    for (const copy of [0, 1]) {
-      const page = readPage(mapping, offset + copy * registryHeader.size);
-      if (page === null || Number(page.registry_offset) !== offset) continue;
-      for (const front of frontCandidates(mapping, offset)) {
-        const header = headerOf(page, front);
-        if (header) return header;
-      }
+    const header = headerAt(mapping, offset);
+    if (header) return header;
+  }
+  for (const offset of searchedOffsets(mapping)) {
+    const header = headerAt(mapping, offset);
+    if (header) return header;
+  }
+  return null;
+}
+
+function headerAt(mapping: Mapping, offset: number): RegionHeader | null {
+  for (const copy of [0, 1]) {
+    const page = readPage(mapping, offset + copy * registryHeader.size);
+    if (page === null || Number(page.registry_offset) !== offset) continue;
+    for (const front of frontCandidates(mapping, offset)) {
+      const header = headerOf(page, front);
+      if (header) return header;
     }
   }
   return null;

@@ -1,41 +1,56 @@
-/** The front of a region: superblock, overlay header and page-cache header by the rules of the format, then what others know of it. */
+/** The front of a region: its headers by the rules of the format, then what overlay and page cache hold. */
 import type { Mapping } from '../../native/index.ts';
 import type { ByteSource } from '../byte-source.ts';
+import { validateFront } from '../front-validate.ts';
 import { validateImage } from '../image-validate.ts';
 import { CONSTANTS } from '../layout.ts';
-import { locatorAt, type RegionHeader } from '../region-format.ts';
-import type { CheckCode, FindingList } from './findings.ts';
+import { encodeSuperblock, locatorAt, type RegionHeader } from '../region-format.ts';
+import type { FindingList } from './findings.ts';
 
-/** The front as a plain v8 image: without our locator and without the bit that keeps kernels away. */
-export function frontSource(mapping: Mapping, { geometry }: RegionHeader): ByteSource {
-  const size = geometry.registryOffset;
+const blockBytes = CONSTANTS.blockBytes.value;
+/** What a finding was seen on: the bytes around the place where the rule broke. */
+const evidenceBytes = 32;
+
+/** The superblock as it has to be, of a plain v8 image without our locator: damage of the real one is found elsewhere. */
+function plainSuperblock(header: RegionHeader): Buffer {
+  const block = encodeSuperblock(header);
+  block.writeUInt32LE(CONSTANTS.superblockMagic.value, 0);
+  block.writeUInt32LE(CONSTANTS.superblockVersion.value, 4);
+  return block.fill(0, locatorAt, blockBytes);
+}
+
+/** The front as a plain v8 image. */
+function frontSource(mapping: Mapping, header: RegionHeader): ByteSource {
+  const size = header.geometry.registryOffset;
+  const block = plainSuperblock(header);
   const read = (offset: number, length: number): Buffer => {
     if (offset < 0 || length < 0 || length > size - offset) throw new RangeError('outside the front of the region');
     const bytes = mapping.read(offset, length);
-    if (offset === 0 && length >= CONSTANTS.blockBytes.value) {
-      bytes.writeUInt32LE((bytes.readUInt32LE(4) & ~CONSTANTS.privateFrontBit.value) >>> 0, 4);
-      bytes.fill(0, locatorAt, CONSTANTS.blockBytes.value);
-    }
+    if (offset < blockBytes) block.subarray(offset, offset + length).copy(bytes);
     return bytes;
   };
   return { size, read };
 }
 
-/** A broken rule of the front, with the byte of the region where it broke. */
-export interface FrontFinding {
-  code: Extract<CheckCode, 'FRONT_OVERLAY' | 'FRONT_SLOT'>;
-  offset: number;
-  message: string;
-}
-
-/** Rules of the superblock that `checkAnchors` reports as differences already. */
-const isSuperblock = (offset: number) => offset < CONSTANTS.blockBytes.value;
-
-export function checkFront(mapping: Mapping, header: RegionHeader, found: FindingList): void {
-  const { findings } = validateImage(frontSource(mapping, header));
+/**
+ * Adds what is wrong with the front.
+ * @param unsettled operations of dead hosts are still to be finished: half done, they look like damage
+ */
+export function checkFront(mapping: Mapping, header: RegionHeader, unsettled: boolean, found: FindingList): void {
+  const { overlayOffset, overlayBytes, registryOffset } = header.geometry;
+  const source = frontSource(mapping, header);
+  const whereOf = (offset: number) => ({
+    struct: offset < overlayOffset + overlayBytes ? ('overlay' as const) : ('page_cache' as const),
+    index: 0,
+    offset,
+  });
+  for (const { rule, offset, detail } of validateImage(source).findings)
+    found.add('FRONT_FORMAT', whereOf(offset), `${rule}: ${detail}.`, detail);
+  const { findings } = validateFront(source, { kind: header.kernelMountable ? 'kernel' : 'private' });
   for (const { rule, offset, detail } of findings) {
-    if (isSuperblock(offset)) continue;
-    const struct = offset < header.geometry.overlayOffset + header.geometry.overlayBytes ? 'overlay' : 'page_cache';
-    found.add('FRONT_FORMAT', { struct, index: 0, offset }, `${rule}: ${detail}.`, detail);
+    const where = whereOf(offset);
+    const code = unsettled ? 'FRONT_UNSETTLED' : where.struct === 'overlay' ? 'FRONT_OVERLAY' : 'FRONT_SLOT';
+    const seen = mapping.read(offset, Math.min(evidenceBytes, registryOffset - offset)).toString('hex');
+    found.add(code, where, `${rule}: ${detail}`, `${rule} ${detail} ${seen}`);
   }
 }

@@ -41,7 +41,6 @@ function look(region: CheckedRegion): { tables: Tables; found: FindingList } {
   const { mapping, header } = region;
   const found = new FindingList();
   checkAnchors(mapping, header, found);
-  checkFront(mapping, header, found);
   const tables = lookAtTables(region);
   const { registryOffset, stateOffset } = header.geometry;
   checkState(mapping.read(registryOffset + stateOffset, registryState.size), tables, found);
@@ -50,6 +49,7 @@ function look(region: CheckedRegion): { tables: Tables; found: FindingList } {
   checkChunks(tables, found);
   checkNames(tables, found);
   checkIntents(tables, found);
+  checkFront(mapping, header, found.counts.has('INTENT_DEAD'), found);
   return { tables, found };
 }
 

@@ -93,6 +93,7 @@ export const CHECK_RULES = {
   FRONT_FORMAT: damage('superblock, overlay header or page-cache header break a rule of the DAXFS format'),
   FRONT_OVERLAY: fatal('the overlay breaks a rule: bucket, chain, list or pool'),
   FRONT_SLOT: fatal('a page-cache slot breaks a rule'),
+  FRONT_UNSETTLED: note('the front is as a host that died left it; the next service finishes what it had begun'),
 } as const satisfies Record<string, CheckRule>;
 
 export type CheckCode = keyof typeof CHECK_RULES;

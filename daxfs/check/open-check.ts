@@ -20,6 +20,9 @@ export interface OpenedForCheck extends Omit<CreatedRegion, 'header'> {
   close(): void;
 }
 
+/** Boot id of a row that no host ever wrote its identity into. */
+export const nobody = '00'.repeat(16);
+
 const nameOf = ({ path, fd }: BackingRequest) => path ?? `fd:${fd}`;
 
 /** What opening for use says about bytes without a header; those that are no region at all are not to be checked. */
@@ -135,7 +138,7 @@ async function takeExclusively(
   if (header === null) return;
   const own = lockDomain(backing).toString('hex');
   const rows = readHostRows(mapping, header);
-  const foreign = rows.filter(({ state, bootId }) => state === HOST_STATE.LIVE && bootId !== own);
+  const foreign = rows.filter(({ state, bootId }) => state === HOST_STATE.LIVE && bootId !== own && bootId !== nobody);
   const beating = await findBeating(mapping, header, foreign);
   if (beating) refuse(`host ${JSON.stringify(beating.name)} of another kernel serves it`);
 }

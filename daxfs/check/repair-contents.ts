@@ -32,7 +32,10 @@ export function quarantine(context: RepairContext, entry: ContentEntry, why: str
 
 /** Frees a quarantined or draining content that nobody maps or pins. */
 function release(context: RepairContext, entry: ContentEntry): void {
-  if (isContentHeld(context, entry)) return;
+  if (isContentHeld(context, entry)) {
+    context.keep(`content ${entry.index} stays: a process or a host of another kernel still maps it`);
+    return;
+  }
   const freed = context.registry.free({ index: entry.index, generation: generationOf(entry) });
   if (freed) context.step(`content ${entry.index} freed`);
 }
@@ -174,7 +177,11 @@ export function repairChunks(context: RepairContext): Set<ContentEntry> {
       for (const entry of covered) if (!ownsAll(context, entry)) quarantine(context, entry, 'CHUNK_LOST');
       continue;
     }
-    if (!owner && (foreign || isChunkLocked(context, chunk))) continue;
+    if (!owner && (foreign || isChunkLocked(context, chunk))) {
+      const who = foreign ? 'a host of another kernel is in the region and' : 'a process';
+      context.keep(`chunk ${chunk} stays: ${who} may still map it`);
+      continue;
+    }
     const word = tables.words.readBigUInt64LE(chunk * 8);
     const next = owner ? usedWord(owner.index, generationOf(owner)) : 0n;
     if (changeWord(region.mapping, wordOffset(tables.header, chunk), word, next))

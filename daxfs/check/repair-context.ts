@@ -5,6 +5,7 @@ import { CONSTANTS, chunkWord, HOST_STATE, hostRow } from '../layout.ts';
 import type { Region } from '../region.ts';
 import type { Registry } from '../registry.ts';
 import type { CheckCode, Seen } from './findings.ts';
+import { nobody } from './open-check.ts';
 import type { ContentEntry, Row, Tables } from './tables.ts';
 
 export interface RepairContext {
@@ -17,6 +18,8 @@ export interface RepairContext {
   ownBootId: string;
   /** Says what has just been changed. */
   step(text: string): void;
+  /** Says what stays as it is, and why. */
+  keep(text: string): void;
 }
 
 /** Findings of some codes, in the order in which they were found. */
@@ -34,7 +37,8 @@ const bootIdOf = (row: Row) =>
 
 /** Rows of other kernels that nobody proved dead: their workers may map anything, and no lock of this kernel tells. */
 export function foreignHosts({ tables, ownBootId }: Pick<RepairContext, 'tables' | 'ownBootId'>): Row[] {
-  return tables.hosts.filter((row) => row.bits.state !== HOST_STATE.FREE && bootIdOf(row) !== ownBootId);
+  const isForeign = (bootId: string) => bootId !== ownBootId && bootId !== nobody;
+  return tables.hosts.filter((row) => row.bits.state !== HOST_STATE.FREE && isForeign(bootIdOf(row)));
 }
 
 /** True while anybody on this kernel keeps a lock on the chunk. */

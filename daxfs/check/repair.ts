@@ -39,6 +39,8 @@ export interface RepairReport {
   before: CheckReport;
   /** What was changed, in order. */
   steps: string[];
+  /** What could not be freed, and why. */
+  kept: string[];
   after: CheckReport;
 }
 
@@ -54,6 +56,7 @@ class Repair {
   readonly #registry: Registry;
   readonly #options: RepairOptions;
   readonly #step: Step;
+  readonly kept = new Set<string>();
   #suspects: ContentEntry[] = [];
 
   constructor(opened: OpenedForCheck & { header: RegionHeader }, region: Region, options: RepairOptions, step: Step) {
@@ -78,7 +81,8 @@ class Repair {
   #look(): RepairContext {
     const { tables, findings } = lookOnce(this.#opened);
     const ownBootId = lockDomain(this.#opened.backing).toString('hex');
-    return { region: this.#region, registry: this.#registry, tables, findings, ownBootId, step: this.#step };
+    const keep = (text: string) => void this.kept.add(text);
+    return { region: this.#region, registry: this.#registry, tables, findings, ownBootId, step: this.#step, keep };
   }
 
   async #rounds(): Promise<void> {
@@ -143,16 +147,18 @@ async function repairOpened(
     options.onStep?.(text);
   };
   const nothing = before.sound && before.leftovers.length === 0;
-  if (nothing || before.findings.some(({ code }) => code === 'UNFINISHED')) return { before, steps, after: before };
+  if (nothing || before.findings.some(({ code }) => code === 'UNFINISHED'))
+    return { before, steps, kept: [], after: before };
   repairAnchors(opened.mapping, opened.header, step);
   repairHostWords(opened.mapping, lookOnce(opened).findings, step);
   const region = Region.over(opened);
+  const repair = new Repair(opened, region, options, step);
   try {
-    await new Repair(opened, region, options, step).run();
+    await repair.run();
   } finally {
     region.fence.close();
   }
-  return { before, steps, after: await checkOpened(opened, options) };
+  return { before, steps, kept: [...repair.kept], after: await checkOpened(opened, options) };
 }
 
 /**
@@ -165,7 +171,7 @@ export async function repairRegion(request: BackingRequest, options: RepairOptio
     const { header } = opened;
     if (header !== null) return await repairOpened({ ...opened, header }, options);
     const lost = lostReport(opened);
-    return { before: lost, steps: [], after: lost };
+    return { before: lost, steps: [], kept: [], after: lost };
   } finally {
     opened.close();
   }

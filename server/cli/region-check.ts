@@ -57,11 +57,12 @@ export function reportText({ contents, images, names, hosts, findings, leftovers
     .join('\n');
 }
 
-function repairText({ steps, before, after }: RepairReport): string {
+function repairText({ steps, kept, before, after }: RepairReport): string {
   const done = steps.length === 0 ? 'nothing to repair' : `${steps.length} repairs`;
   const was = before.findings.length;
   return [
     ...steps.map((step) => printableText(`repaired: ${step}`)),
+    ...kept.map((text) => printableText(`kept: ${text}`)),
     `${done}; ${was} findings before, ${after.findings.length} left`,
     reportText(after),
   ].join('\n');

@@ -33,7 +33,7 @@ import {
   registryHeader,
   registryState,
 } from '../../daxfs/layout.ts';
-import { locatorAt } from '../../daxfs/region-format.ts';
+import { locatorAt, rootBucket } from '../../daxfs/region-format.ts';
 import { MANIFEST_PATH } from '../../loaders/index.ts';
 import { native } from '../../native/index.ts';
 import { makeOriginal, RegionCopy } from './region-copies.ts';
@@ -171,7 +171,7 @@ const plants: Partial<Record<CheckCode, Plant>> = {
   CONTENT_DEAD_CLAIM: {
     plant: (v) => {
       const fields = { state: CONTENT_STATE.LOADING, host: 4, host_generation: 1, generation: 0 };
-      v.mapping.store64(v.at('content', 100), encodeWord(contentWord, fields));
+      v.mapping.store64(v.at('content', v.freeContent(0)), encodeWord(contentWord, fields));
     },
   },
   CONTENT_DEAD_PIN: {
@@ -201,16 +201,16 @@ const plants: Partial<Record<CheckCode, Plant>> = {
   CHUNK_STRAY: { plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), usedWord(v.content(0).index, 0)) },
   CHUNK_LOST: { plant: (v) => v.mapping.store64(v.at('chunk', v.firstChunk(1) + 1), 0n) },
   CHUNK_CLAIM: {
-    plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), chunkClaim(CHUNK_STATE.CLAIMED, NO_HOST)),
+    plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), chunkClaim(v, CHUNK_STATE.CLAIMED, NO_HOST)),
   },
   CHUNK_BLOCK: {
-    plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), chunkClaim(CHUNK_STATE.VALID, NO_HOST)),
+    plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), chunkClaim(v, CHUNK_STATE.VALID, NO_HOST)),
   },
   CHUNK_DEAD_CLAIM: {
-    plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), chunkClaim(CHUNK_STATE.CLAIMED, 4)),
+    plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), chunkClaim(v, CHUNK_STATE.CLAIMED, 4)),
   },
   CHUNK_QUARANTINED: {
-    plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), chunkClaim(CHUNK_STATE.QUARANTINED, NO_HOST)),
+    plant: (v) => v.mapping.store64(v.at('chunk', v.freeChunk()), chunkClaim(v, CHUNK_STATE.QUARANTINED, NO_HOST)),
     left: ['CHUNK_QUARANTINED'],
   },
 
@@ -264,8 +264,9 @@ const plants: Partial<Record<CheckCode, Plant>> = {
     plant: (v) => {
       const name = 'old:latest';
       const home = Number((hashOfName(Buffer.from(name)) >> 1n) & BigInt(v.header.geometry.names - 1));
-      v.mapping.store64(v.at('content', 100), encodeWord(contentWord, { generation: 5, host: NO_HOST }));
-      v.writeName(home, name, { content: 100, generation: 4 });
+      const content = v.freeContent(0);
+      v.mapping.store64(v.at('content', content), encodeWord(contentWord, { generation: 5, host: NO_HOST }));
+      v.writeName(home, name, { content, generation: 4 });
     },
   },
 
@@ -305,11 +306,26 @@ const plants: Partial<Record<CheckCode, Plant>> = {
   MANIFEST_ROW: { plant: (v) => v.row(1, (at) => v.u32(at('tensor_count'), 77)) },
   FILE_DIGEST: { plant: (v) => v.flip(v.place(1).offset + 3_000_000), digests: true },
   FRONT_FORMAT: { plant: (v) => v.flip(v.header.geometry.overlayOffset + offsetOf(overlayHeader, 'reserved') + 5) },
+  FRONT_OVERLAY: { plant: (v) => v.flip(rootBucketAt(v) + 1), left: ['FRONT_OVERLAY'] },
+  FRONT_UNSETTLED: {
+    plant: (v) => {
+      v.mapping.store64(v.at('intent', 1), intentOf(INTENT_STATE.READY, 1, 4));
+      v.flip(rootBucketAt(v) + 1);
+    },
+    also: ['INTENT_DEAD'],
+    left: ['FRONT_UNSETTLED', 'INTENT_DEAD'],
+  },
 };
 
+const overlayOf = (v: Victim) => v.header.geometry.overlayOffset;
+/** Offset of the root's bucket and of its pool entry. */
+const rootBucketAt = (v: Victim) => {
+  const { index } = rootBucket(false, v.header.geometry.bucketCount);
+  return overlayOf(v) + overlayHeader.size + index * 16;
+};
 const stateAt = (v: Victim) => v.header.geometry.registryOffset + v.header.geometry.stateOffset;
-const chunkClaim = (state: number, host: number) =>
-  encodeWord(chunkWord, { state, content: 200, host, host_generation: 1 });
+const chunkClaim = (v: Victim, state: number, host: number) =>
+  encodeWord(chunkWord, { state, content: v.freeContent(0), host, host_generation: 1 });
 const intentOf = (state: number, kind: number, host: number) =>
   encodeWord(intentWord, { state, kind, host, host_generation: 9, sequence: 3 });
 
@@ -340,7 +356,7 @@ describe.each(Object.entries(plants) as [CheckCode, Plant][])(
 );
 
 it('every rule has an entry', () => {
-  const elsewhere: CheckCode[] = ['TRUNCATED', 'FRONT_OVERLAY', 'FRONT_SLOT'];
+  const elsewhere: CheckCode[] = ['TRUNCATED', 'FRONT_SLOT'];
   const covered = [...Object.keys(plants), ...elsewhere].sort();
   expect(covered).toEqual(Object.keys(CHECK_RULES).sort());
 });

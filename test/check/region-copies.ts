@@ -4,15 +4,19 @@ import { closeSync, copyFileSync, openSync, rmSync, statSync } from 'node:fs';
 import { findHeader } from '../../daxfs/check/anchors.ts';
 import { type CheckReport, checkRegion } from '../../daxfs/check/check.ts';
 import { type RepairOptions, type RepairReport, repairRegion } from '../../daxfs/check/repair.ts';
-import { wordOffset } from '../../daxfs/check/tables.ts';
+import { readTables, wordOffset } from '../../daxfs/check/tables.ts';
 import { contentRow, hostRow, intentRow, nameRow } from '../../daxfs/layout.ts';
+import type { Region } from '../../daxfs/region.ts';
 import type { RegionHeader } from '../../daxfs/region-format.ts';
 import { type Mapping, native } from '../../native/index.ts';
 import { manifestReader } from '../../server/cli/region-check.ts';
+import type { OpenedStore } from '../../server/store/open-store.ts';
 import { TestStore } from '../support/store.ts';
 
-/** Stops the service of a test in its own process, as its end would: nothing of it keeps the region open. */
-export async function stopService({ opened, region }: TestStore): Promise<void> {
+export const stopService = ({ opened, region }: TestStore): Promise<void> => stopOpened(opened, region);
+
+/** Stops a service in this process, as its end would: nothing of it keeps the region open. */
+export async function stopOpened(opened: OpenedStore, region: Region): Promise<void> {
   await opened.close();
   region.close();
   // Drops what the registry object would keep mapped until it is collected.
@@ -61,6 +65,27 @@ export class RegionCopy {
       intent: [intentsOffset, intentRow.size] as const,
     }[what];
     return registryOffset + offset + index * size;
+  }
+
+  /** Rows of every kind that are not zero, and the words of chunks in use. */
+  usedRows(): { offset: number; size: number }[] {
+    const tables = readTables(this.mapping, this.header, { locked: () => false, ownBootId: '' });
+    const rows = [...tables.hosts, ...tables.contents.values(), ...tables.names, ...tables.intents];
+    const chunks = [...tables.contents.values()].flatMap(({ content }) =>
+      content.images.map(({ firstChunk }) => firstChunk),
+    );
+    return [
+      ...rows.map(({ offset, bytes }) => ({ offset, size: bytes.length })),
+      ...chunks.map((chunk) => ({ offset: this.at('chunk', chunk), size: 16 })),
+    ];
+  }
+
+  /** The i-th content row that was never used; rows in use lie where their sources hash to. */
+  freeContent(i: number): number {
+    const { contents } = readTables(this.mapping, this.header, { locked: () => false, ownBootId: '' });
+    return Array.from({ length: this.header.geometry.contents }, (_, index) => index).filter(
+      (index) => !contents.has(index),
+    )[i]!;
   }
 
   flip(offset: number, mask = 0x01): void {
