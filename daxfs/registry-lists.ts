@@ -31,10 +31,23 @@ export class ContentList {
   /** By row of `#stamps`; undefined for a row that was freed while we looked. */
   #rows: (Content | undefined)[] = [];
   #contents: readonly Content[] = [];
+  /** Rows that were asked for alone; at most one per row of the table. */
+  readonly #single = new Map<number, { stamp: Uint32Array; content: Content }>();
 
   constructor(registry: NativeRegistry, decode: (index: number) => Content | undefined) {
     this.#native = registry;
     this.#decode = decode;
+  }
+
+  /** One row; the same object while it has not changed. */
+  one(index: number): Content | undefined {
+    const stamp = this.#native.stampContents(index);
+    if (stamp.length === 0) return undefined;
+    const known = this.#single.get(index);
+    if (known && sameWords(known.stamp, stamp)) return known.content;
+    const content = this.#decode(index);
+    if (content) this.#single.set(index, { stamp, content });
+    return content;
   }
 
   /** Stamps are taken before rows are read, so that a row is at least as new as its stamp. */

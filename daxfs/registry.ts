@@ -124,7 +124,7 @@ export class Registry {
   constructor({ mapping, header }: RegistryHome) {
     this.#header = header;
     this.#native = this.#call(() => new native.Registry(mapping, header.geometry.registryOffset));
-    this.#contents = new ContentList(this.#native, (index) => this.content(index));
+    this.#contents = new ContentList(this.#native, (index) => this.#decode(index));
     this.#names = new NameList(this.#native);
   }
 
@@ -231,11 +231,7 @@ export class Registry {
 
   /** Undefined when the row is free. */
   content(index: number): Content | undefined {
-    return this.#call(() => {
-      const row = this.#native.readContent(index);
-      if (row === null) return undefined;
-      return decodeContent(index, row, this.#native.checksumContent(row), this.#header.geometry.chunkCount);
-    });
+    return this.#call(() => this.#contents.one(index));
   }
 
   /** All rows that are not free. Costs little when called again: the same array and objects while nothing has changed. */
@@ -301,6 +297,12 @@ export class Registry {
   /** Every name that points at a content, sorted. The same array while nothing has changed. */
   names(): readonly NamedContent[] {
     return this.#call(() => this.#names.read());
+  }
+
+  #decode(index: number): Content | undefined {
+    const row = this.#native.readContent(index);
+    if (row === null) return undefined;
+    return decodeContent(index, row, this.#native.checksumContent(row), this.#header.geometry.chunkCount);
   }
 
   #call<T>(work: () => T): T {

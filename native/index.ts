@@ -174,9 +174,9 @@ export interface Registry {
   checksumContent(row: Buffer): bigint;
   /**
    * Ten words for every row that is not FREE, in the order of the rows: index, flags, then low and high half of word, sequence,
-   * last_access_ms and bytes_done. A row whose stamp stays the same stays the same.
+   * last_access_ms and bytes_done. A row whose stamp stays the same stays the same. With an index: of that row alone.
    */
-  stampContents(): Uint32Array;
+  stampContents(index?: number): Uint32Array;
   setBytesDone(ref: ContentRef, bytes: number): void;
   touchContent(index: number, nowMs: number): void;
   setKeep(ref: ContentRef, keep: boolean): boolean;

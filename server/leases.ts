@@ -1,5 +1,5 @@
 /** Leases: a worker's right to a content. The books are here; the kernel's locks decide about the memory. */
-import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { closeSync } from 'node:fs';
 import { type Content, daxfsError } from '../daxfs/index.ts';
@@ -7,6 +7,7 @@ import { parseModelName } from '../loaders/index.ts';
 import type { ContentRef } from '../native/index.ts';
 import { serverError } from './errors.ts';
 import { stopping } from './problem.ts';
+import { randomText } from './random-text.ts';
 import type { GrantedHandle, Handle, HandleFile, HandleRequest, LeaseBook } from './services.ts';
 import type { ContentView } from './store/content-views.ts';
 import { rangesOf } from './store/holds.ts';
@@ -56,7 +57,7 @@ export class RegionLeaseBook implements LeaseBook {
 
   async reserve(model: string, request: HandleRequest): Promise<Handle> {
     const ttlSeconds = request.ttlSeconds ?? ttlSecondsDefault;
-    const lease = await this.#open(model, request, randomBytes(32).toString('base64url'));
+    const lease = await this.#open(model, request, randomText(32));
     lease.handle.expiresAt = this.#expiry(lease, ttlSeconds);
     return { ...lease.handle, token: lease.token! };
   }
@@ -119,7 +120,7 @@ export class RegionLeaseBook implements LeaseBook {
     try {
       const files = selectFiles(await this.#context.views.view(content), request);
       if (this.#closed) throw stopping();
-      this.#context.registry.touch(content.index, this.#context.now());
+      this.#touch(content);
       const handle = this.#handle(full, content, files);
       const lease: Lease = { handle, token, ref, worker: null, timer: undefined, told: false };
       this.#leases.set(handle.id, lease);
@@ -131,17 +132,23 @@ export class RegionLeaseBook implements LeaseBook {
     }
   }
 
-  #handle(full: string, content: Content, files: HandleFile[]): Handle {
+  /** The last access to the second; a row that keeps still need not be decoded again. */
+  #touch(content: Content): void {
+    const now = this.#context.now();
+    if (now - content.lastAccessMs >= 1000) this.#context.registry.touch(content.index, now);
+  }
+
+  #handle(full: string, content: Content, files: readonly HandleFile[]): Handle {
     const { uuid, path, sizeBytes, mapAlignment } = this.#context.region;
     return {
-      id: randomBytes(12).toString('base64url'),
+      id: randomText(12),
       kind: 'mmap',
       model: full,
       revision: content.revision,
       digest: content.digest!,
       region: { uuid, path, size: sizeBytes, mapAlignment },
       socket: this.socketPath,
-      buffers: [{ size: sizeBytes, files }],
+      buffers: [{ size: sizeBytes, files: [...files] }],
       manifest: '.daxserve/manifest.json',
       expiresAt: null,
     };
@@ -238,8 +245,8 @@ function checkWanted(full: string, content: Content, { digest, revision }: Handl
 }
 
 /** The files that hold what was asked for, the manifest always among them. */
-function selectFiles(view: ContentView, { tensors, files }: HandleRequest): HandleFile[] {
-  if (!tensors && !files) return [...view.files];
+function selectFiles(view: ContentView, { tensors, files }: HandleRequest): readonly HandleFile[] {
+  if (!tensors && !files) return view.files;
   const wanted = new Set<string>();
   for (const path of files ?? []) wanted.add(known(view.byPath.has(path), path));
   for (const name of tensors ?? []) wanted.add(view.fileOfTensor.get(known(view.fileOfTensor.has(name), name))!);

@@ -303,8 +303,12 @@ Napi::Value RegistryObject::ChecksumContent(Info info) {
 
 Napi::Value RegistryObject::StampContents(Info info) {
   Core* core = Open(info.Env());
+  uint32_t first = 0;
+  if (core == nullptr || (!info[0].IsUndefined() && !GetIndex(info[0], first)))
+    return info.Env().Undefined();
+  const uint32_t end = info[0].IsUndefined() ? core->contents().count() : first + 1;
   std::vector<uint32_t> out;
-  for (uint32_t index = 0; core != nullptr && index < core->contents().count(); index++) {
+  for (uint32_t index = first; index < end; index++) {
     const auto stamp = core->contents().StampOf(index);
     if (!stamp) continue;
     out.insert(out.end(), {index, stamp->flags});

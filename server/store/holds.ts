@@ -94,6 +94,7 @@ export class Holds {
 
   /** Looks again at a content after a hold was given back: settles it, or frees it when it drains. True when it is free. */
   review(ref: ContentRef): boolean {
+    if (this.count(ref) > 0) return false;
     const content = this.#registry.content(ref.index);
     if (content?.generation !== ref.generation) return false;
     if (content.state === 'draining') return this.free(content);
