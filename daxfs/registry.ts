@@ -231,6 +231,11 @@ export class Registry {
 
   /** Undefined when the row is free. */
   content(index: number): Content | undefined {
+    return this.#call(() => this.#decode(index));
+  }
+
+  /** As `content`, but a row whose words have not changed is not checked again: damage since then stays unseen. */
+  recentContent(index: number): Content | undefined {
     return this.#call(() => this.#contents.one(index));
   }
 

@@ -306,7 +306,7 @@ export class RegionModelStore implements ModelStore {
 
   /** The ready content of a name. @throws MODEL_NOT_FOUND, MODEL_NOT_READY */
   readyContent(full: string): Content {
-    const content = this.names.find(full);
+    const content = this.names.findRecent(full);
     const job = this.#jobs.get(full);
     if (content && isSound(content)) return content;
     if (content?.corrupt)

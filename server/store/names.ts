@@ -19,6 +19,10 @@ export const sameRef = (a: ContentRef, b: ContentRef) => a.index === b.index && 
 export const isSound = (content: Content | undefined): boolean =>
   content?.state === 'ready' && content.corrupt === undefined;
 
+function isShown(content: Content | undefined, { generation }: ContentRef): Content | undefined {
+  return content && content.generation === generation && shown.has(content.state) ? content : undefined;
+}
+
 export class Names {
   readonly #context: StoreContext;
   /** The last list, good while the registry gives the same arrays. */
@@ -35,8 +39,13 @@ export class Names {
   }
 
   content(ref: ContentRef): Content | undefined {
-    const content = this.#context.registry.content(ref.index);
-    return content && content.generation === ref.generation && shown.has(content.state) ? content : undefined;
+    return isShown(this.#context.registry.content(ref.index), ref);
+  }
+
+  /** As `find`, for looking up; whoever then hands out the bytes looks again. */
+  findRecent(full: string): Content | undefined {
+    const target = this.#context.registry.findName(full);
+    return target ? isShown(this.#context.registry.recentContent(target.index), target) : undefined;
   }
 
   /** Every name with a live content, sorted. The same array while nothing has changed. */
