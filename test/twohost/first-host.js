@@ -1,12 +1,13 @@
 // The first machine: makes the region on the device, holds it to its promises on one kernel, then shares it with the second.
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { deleteRegion, Region } from '../../dist/daxfs/index.js';
 import { native } from '../../dist/native/index.js';
 import { matrices, writeSafetensors } from '../../dist/test/support/models.js';
 import { attach } from '../../dist/worker/node/index.js';
-import { daxserve, device, digestsOf, hear, run, Service, sha256, step, talkPython, tell, until } from './vm-steps.js';
+import { command, device, digestsOf, hear, run, Service, sha256, step, talkPython, tell, until } from './vm-steps.js';
 
 const MiB = 2 ** 20;
 const folder = '/run/models/tiny';
@@ -141,10 +142,10 @@ async function serve() {
   await service.start('host0');
   const { body: region } = await service.call('GET', '/region');
   assert.deepEqual([region.backing, region.path, region.mapAlignment], ['devdax', device, 2 * MiB]);
-  const { code, stdout, stderr } = await daxserve('region', 'info', '--region', device);
+  const { code, stdout, stderr } = await command('bin/daxserve.js', 'region', 'info', '--region', device);
   assert.equal(code, 0, stderr);
   for (const line of [/^backing +devdax$/m, /^map alignment +2 MiB$/m, /^pages +2 MiB$/m, /^read-only +advisory/m]) {
-    assert.match(stdout, line);
+    assert.match(stdout.toString(), line);
   }
   mkdirSync(folder, { recursive: true });
   writeSafetensors(`${folder}/model.safetensors`, matrices(5, 3 * MiB));
@@ -175,7 +176,7 @@ async function killAndRestart() {
   await reattached;
   assert.deepEqual(digestsOf(node), expected);
   assert.deepEqual(JSON.parse(await inPython.ask('sum')).tensors, expected);
-  const checked = await daxserve('region', 'check', '--region', device);
+  const checked = await command('bin/daxserve.js', 'region', 'check', '--region', device);
   assert.equal(checked.code, 0, checked.stdout + checked.stderr);
 }
 
@@ -218,9 +219,22 @@ async function readsTheOthersModel() {
 
 async function theEnd() {
   assert.equal(await service.stop('SIGTERM'), 0);
-  const { code, stderr } = await daxserve('region', 'delete', '--region', device, '--yes');
+  const { code, stderr } = await command('bin/daxserve.js', 'region', 'delete', '--region', device, '--yes');
   assert.equal(code, 0, stderr);
   assert.equal(await failure(Region.open({ path: device })), 'DAXFS_UNFINISHED');
+}
+
+async function imageOnDevice() {
+  mkdirSync('/run/source');
+  const bytes = randomBytes(3 * MiB + 5);
+  writeFileSync('/run/source/weights.bin', bytes);
+  const made = await command('bin/mkdaxfs.js', '-d', '/run/source', '-D', device, '-V');
+  assert.equal(made.code, 0, made.stderr);
+  const read = await command('bin/daxfs-inspect.js', 'cat', '-f', device, 'weights.bin');
+  assert.equal(read.code, 0, read.stderr);
+  assert.equal(sha256(read.stdout), sha256(bytes));
+  // No region is made over it unless that is said.
+  assert.equal(await failure(Region.create({ path: device })), 'DAXFS_NOT_A_REGION');
 }
 
 await run(async () => {
@@ -236,4 +250,5 @@ await run(async () => {
   await step('a deletion waits for the worker of the other kernel', deleteWaitsForTheOther);
   await step('what the other kernel loads is read here', readsTheOthersModel);
   await step('an orderly stop, and the region is deleted', theEnd);
+  await step('an image of mkdaxfs lies on the device and is read back', imageOnDevice);
 });

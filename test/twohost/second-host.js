@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { contentFiles, hostIdentity, Region, Registry, takeHostRow } from '../../dist/daxfs/index.js';
 import { matrices, writeSafetensors } from '../../dist/test/support/models.js';
 import { attach } from '../../dist/worker/node/index.js';
-import { daxserve, device, digestsOf, hear, run, Service, sha256, step, tell, until } from './vm-steps.js';
+import { command, device, digestsOf, hear, run, Service, sha256, step, tell, until } from './vm-steps.js';
 
 const failure = (promise) =>
   promise.then(
@@ -43,7 +43,7 @@ async function look() {
   assert.equal(busy.code, 'DAXFS_HOST_BUSY');
   assert.match(busy.message, /another kernel/);
   region.close();
-  const { code, stderr } = await daxserve('region', 'delete', '--region', device, '--yes');
+  const { code, stderr } = await command('bin/daxserve.js', 'region', 'delete', '--region', device, '--yes');
   assert.equal(code, 1);
   assert.match(stderr, /host "host0" on another kernel.*DAXFS_IN_USE/);
 }

@@ -43,10 +43,7 @@ export function tell(word, facts = {}) {
 /** Waits for a word of the other machine. @throws when that machine has failed */
 export async function hear(word) {
   const path = join(shared, `${word}.json`);
-  while (!existsSync(path)) {
-    if (existsSync(join(shared, 'failed.json'))) throw new Error(`the other machine failed before "${word}"`);
-    await sleep(100);
-  }
+  await until(() => existsSync(path));
   return JSON.parse(readFileSync(path, 'utf8'));
 }
 
@@ -63,9 +60,12 @@ export async function run(part) {
   process.exit();
 }
 
-/** Asks again until the answer is true. */
+/** Asks again until the answer is true. @throws when the other machine has failed */
 export async function until(question) {
-  while (!(await question())) await sleep(100);
+  while (!(await question())) {
+    if (existsSync(join(shared, 'failed.json'))) throw new Error('the other machine failed');
+    await sleep(100);
+  }
 }
 
 export const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
@@ -97,17 +97,14 @@ export function talk(command, args, options = {}) {
 /** A Python program of the tests. */
 export const talkPython = (script, args, options) => talk(python, [join(root, 'test', script), ...args], options);
 
-/** Runs a command to its end. */
-export async function output(command, args) {
-  const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
-  const texts = { stdout: '', stderr: '' };
-  for (const name of ['stdout', 'stderr']) child[name].on('data', (data) => (texts[name] += data));
+/** Runs one of our commands to its end; `stdout` is bytes. */
+export async function command(...args) {
+  const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  const parts = { stdout: [], stderr: [] };
+  for (const name of ['stdout', 'stderr']) child[name].on('data', (data) => parts[name].push(data));
   const [code] = await once(child, 'close');
-  return { code, ...texts };
+  return { code, stdout: Buffer.concat(parts.stdout), stderr: Buffer.concat(parts.stderr).toString() };
 }
-
-/** The command line of daxserve. */
-export const daxserve = (...args) => output(process.execPath, ['bin/daxserve.js', ...args]);
 
 /** One service process on the device. */
 export class Service {
