@@ -24,4 +24,5 @@ export type { Coherence, RegionHeader } from './region-format.ts';
 export type { Capacities, Geometry } from './region-layout.ts';
 export type { OpenOptions } from './region-open.ts';
 export { type Host, Registry } from './registry.ts';
+export { type RootImageOptions, writeRootImage } from './root-image.ts';
 export { formatBytes, type NumaPlacement, parseNuma, parseSize } from './units.ts';

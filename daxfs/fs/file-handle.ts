@@ -54,7 +54,8 @@ export class RegionFileHandle {
     position: number | null = null,
   ): Promise<{ bytesRead: number; buffer: Uint8Array }> {
     const file = this.#open('read');
-    const bytesRead = await file.read(position ?? this.#position, part(buffer, offset, length));
+    const bytes = part(buffer, offset, length);
+    const bytesRead = bytes.length === 0 ? 0 : await file.read(position ?? this.#position, bytes);
     if (position === null) this.#position += bytesRead;
     return { bytesRead, buffer };
   }
@@ -70,7 +71,7 @@ export class RegionFileHandle {
     const all = bytesOf(data);
     const bytes = part(all, offset, length ?? all.byteLength - offset);
     const at = position ?? this.#position;
-    await file.write(at, bytes);
+    if (bytes.length > 0) await file.write(at, bytes);
     if (position === null) this.#position = at + bytes.length;
     return { bytesWritten: bytes.length, buffer: data };
   }

@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { bytesOf, checkPath, flagsOf, modeOf, optionsOf, type PathLike } from './arguments.ts';
 import { type ReadFileOptions, readWholeSync, type WriteFileOptions } from './file-handle.ts';
 import type { Front } from './front.ts';
-import { count, ENOENT, fsError, value } from './fs-error.ts';
+import { count, ENOENT, type FsError, fsError, value } from './fs-error.ts';
 import { MODELS, type ModelsView } from './models-view.ts';
 import { type OpenFile, OverlayFile } from './open-file.ts';
 import { RegionDirent, RegionStats } from './stats.ts';
@@ -324,14 +324,21 @@ export class RegionFsSync {
         this.#mkdir(at, bits);
         first ??= at;
       } catch (error) {
-        const { code } = error as { code?: string };
-        const stat =
-          code === 'EEXIST' || code === 'EROFS' ? this.#stat(at, true, 'mkdir', { throwIfNoEntry: false }) : undefined;
-        if (!stat) throw error;
-        if (!stat.isDirectory()) throw fsError(i < parts.length ? 'ENOTDIR' : 'EEXIST', 'mkdir', path);
+        const { code, errno } = error as FsError;
+        if (code !== 'EEXIST' && code !== 'EROFS') throw errno === undefined ? error : fsError(errno, 'mkdir', path);
+        if (!this.#isDirectory(at, path)) throw fsError(i < parts.length ? 'ENOTDIR' : 'EEXIST', 'mkdir', path);
       }
     }
     return first;
+  }
+
+  /** @throws FsError of mkdir on the path that was asked for */
+  #isDirectory(at: string, path: string): boolean {
+    try {
+      return this.#stat(at, true, 'mkdir', {})!.isDirectory();
+    } catch (error) {
+      throw fsError((error as FsError).errno, 'mkdir', path);
+    }
   }
 
   #list(path: PathLike, recursive: boolean): Listed[] {

@@ -1,9 +1,10 @@
 /** Files of a region with promises. Large transfers run on native threads; the rest is done at once. */
 import { constants } from 'node:fs';
 import { open as openHost } from 'node:fs/promises';
+import { constants as osConstants } from 'node:os';
 import { argumentError, bytesOf, flagsOf, modeOf, optionsOf, type PathLike } from './arguments.ts';
 import { type ReadFileOptions, RegionFileHandle, readWhole, type WriteFileOptions } from './file-handle.ts';
-import { count, fsError } from './fs-error.ts';
+import { count, type FsError, fsError } from './fs-error.ts';
 import type { OpenFile } from './open-file.ts';
 import { type MakeDirectoryOptions, type ReadDirectoryOptions, RegionFsSync } from './region-fs-sync.ts';
 import type { RegionDirent, RegionStats } from './stats.ts';
@@ -14,14 +15,14 @@ export interface RemoveOptions {
   force?: boolean | undefined;
 }
 
-const { O_TRUNC, COPYFILE_EXCL } = constants;
+const { O_TRUNC, O_WRONLY, O_CREAT, O_EXCL, COPYFILE_EXCL } = constants;
 /** Bytes in flight of a copy. */
 const copyBytes = 4 * 2 ** 20;
 
-type Sized = Pick<OpenFile, 'read' | 'write'>;
+type CopiedStat = Pick<RegionStats, 'ino' | 'mode' | 'isDirectory'>;
 
 /** Copies until the source ends. */
-async function copyBytesOf(from: Pick<Sized, 'read'>, to: Pick<Sized, 'write'>): Promise<void> {
+async function copyBytesOf(from: Pick<OpenFile, 'read'>, to: Pick<OpenFile, 'write'>): Promise<void> {
   const buffer = Buffer.allocUnsafeSlow(copyBytes);
   for (let at = 0; ; ) {
     const got = await from.read(at, buffer);
@@ -29,6 +30,21 @@ async function copyBytesOf(from: Pick<Sized, 'read'>, to: Pick<Sized, 'write'>):
     await to.write(at, buffer.subarray(0, got));
     at += got;
   }
+}
+
+/** A slash behind a link would mean what it leads to: never what somebody wants to be removed. */
+function withoutSlash(path: PathLike): PathLike {
+  const bytes = Buffer.from(path as string);
+  let end = bytes.length;
+  while (end > 1 && bytes[end - 1] === 0x2f) end -= 1;
+  return end === bytes.length ? path : bytes.subarray(0, end);
+}
+
+/** As node:fs words it. */
+function removingDirectory(path: PathLike): Error {
+  const message = `Path is a directory: rm returned EISDIR (is a directory) ${path}`;
+  const details = { errno: osConstants.errno.EISDIR, syscall: 'rm', path: path.toString() };
+  return Object.assign(argumentError('ERR_FS_EISDIR', message), details);
 }
 
 /**
@@ -133,9 +149,17 @@ export class RegionFs extends RegionFsSync {
     await this.#with(path, flagsOf('r+'), undefined, (file) => file.truncate(Math.max(0, length)));
   }
 
-  /** Within the region; the source may lie under /models. @param mode COPYFILE_EXCL refuses an existing target */
+  /**
+   * Within the region; the source may lie under /models. The target gets the source's permissions.
+   * @param mode COPYFILE_EXCL refuses an existing target
+   */
   async copyFile(from: PathLike, to: PathLike, mode = 0): Promise<void> {
-    await this.#with(from, flagsOf('r'), undefined, (source) => this.#copyTo(source, to, mode, source.stat().mode));
+    try {
+      await this.#with(from, flagsOf('r'), undefined, (source) => this.#copyTo(source, to, mode, source.stat()));
+    } catch (error) {
+      const { errno } = error as Partial<FsError>;
+      throw errno === undefined ? error : fsError(errno, 'copyfile', from, to);
+    }
   }
 
   /** Copies a file of the host's file system into the region; permissions too. */
@@ -143,7 +167,8 @@ export class RegionFs extends RegionFsSync {
     const host = await openHost(hostPath, 'r');
     try {
       const read = async (at: number, bytes: Uint8Array) => (await host.read(bytes, 0, bytes.length, at)).bytesRead;
-      await this.#copyTo({ read }, path, mode, (await host.stat()).mode);
+      const { mode: bits } = await host.stat();
+      await this.#copyTo({ read }, path, mode, { mode: bits, ino: -1, isDirectory: () => false });
     } finally {
       await host.close();
     }
@@ -168,17 +193,16 @@ export class RegionFs extends RegionFsSync {
     });
   }
 
-  /** Files and, with `recursive`, directories with all that is in them; what others put in meanwhile is removed too. */
-  async rm(path: PathLike, { recursive = false, force = false }: RemoveOptions = {}): Promise<void> {
+  /** Files and, with `recursive`, directories with all that is in them, also what others put in meanwhile. */
+  async rm(given: PathLike, { recursive = false, force = false }: RemoveOptions = {}): Promise<void> {
+    const path = withoutSlash(given);
     const stat = this.lstatSync(path, { throwIfNoEntry: false });
     if (!stat) {
       if (force) return;
       throw fsError('ENOENT', 'rm', path);
     }
     if (!stat.isDirectory()) return this.unlinkSync(path);
-    if (!recursive) {
-      throw argumentError('ERR_FS_EISDIR', `Path is a directory: rm returned EISDIR (is a directory) ${path}`);
-    }
+    if (!recursive) throw removingDirectory(path);
     await this.#removeTree(path);
   }
 
@@ -207,9 +231,16 @@ export class RegionFs extends RegionFsSync {
     }
   }
 
-  async #copyTo(source: Pick<Sized, 'read'>, to: PathLike, mode: number, bits: number): Promise<void> {
-    const flags = flagsOf((mode & COPYFILE_EXCL) === 0 ? 'w' : 'wx');
-    await this.#with(to, flags, bits & 0o7777, (target) => copyBytesOf(source, target));
+  /** Nothing happens when both are one file. */
+  async #copyTo(source: Pick<OpenFile, 'read'>, to: PathLike, mode: number, stat: CopiedStat): Promise<void> {
+    if (stat.isDirectory()) throw fsError('EISDIR', 'copyfile', to);
+    const exclusive = (mode & COPYFILE_EXCL) === 0 ? 0 : O_EXCL;
+    await this.#with(to, O_WRONLY | O_CREAT | exclusive, stat.mode & 0o777, async (target) => {
+      if (target.stat().ino === stat.ino) return;
+      target.chmod(stat.mode & 0o7777);
+      await target.truncate(0);
+      await copyBytesOf(source, target);
+    });
   }
 
   /** A large file is emptied on a native thread. */

@@ -17,6 +17,8 @@ struct PathEnd {
   /// Empty: the path ends in "/", "." or "..", which name no entry that could be changed.
   std::string name;
   FileStat stat;
+  /// Why there is no such name: ENOENT, or ENAMETOOLONG, which counts only after the way to the name.
+  int missing = ENOENT;
   /// A slash behind the name: it must be a directory.
   bool slash = false;
   /// Ends in "..".
@@ -55,12 +57,11 @@ class OverlayPaths {
   /// open(2) with the O_* bits of `flags`; a regular file or a directory.
   int Open(std::string_view path, int flags, Maker maker, FileStat& out) {
     const bool create = (flags & O_CREAT) != 0, exclusive = create && (flags & O_EXCL);
-    const bool slash = create && path.ends_with('/');
-    const LastName last = slash ? LastName::kEntry : exclusive || (flags & O_NOFOLLOW) ? LastName::kLink : LastName::kFollow;
+    if (create && NamesDirectory(path)) return NoDirectoryMade(path);
+    const LastName last = exclusive || (flags & O_NOFOLLOW) ? LastName::kLink : LastName::kFollow;
     for (int tries = 0; tries < kRetriesMax; tries++) {
       PathEnd end;
       if (const int error = Walk(path, last, end)) return error;
-      if (slash) return EISDIR;
       if (end.exists() || !create) return OpenFound(end, flags, out);
       out = {0, S_IFREG | maker.mode, maker.uid, maker.gid, 0, 1};
       const int error = overlay_.Create(end.dir, end.name, maker.mode, maker.uid, maker.gid, out.ino);
@@ -84,7 +85,7 @@ class OverlayPaths {
     if (target.size() > kSymlinkBytesMax) return ENAMETOOLONG;
     if (const int error = Walk(path, LastName::kEntry, end)) return error;
     if (end.exists()) return EEXIST;
-    return end.slash ? ENOENT : overlay_.Symlink(end.dir, end.name, target, maker.uid, maker.gid, ino);
+    return end.slash ? end.missing : overlay_.Symlink(end.dir, end.name, target, maker.uid, maker.gid, ino);
   }
 
   int Readlink(std::string_view path, std::string& out) {
@@ -100,7 +101,7 @@ class OverlayPaths {
   int Unlink(std::string_view path) {
     PathEnd end;
     if (const int error = Walk(path, LastName::kEntry, end)) return error;
-    if (!end.exists()) return ENOENT;
+    if (!end.exists()) return end.missing;
     if (end.name.empty() || IsDirectory(end.stat.mode)) return EISDIR;
     return end.slash ? ENOTDIR : overlay_.Unlink(end.dir, end.name);
   }
@@ -108,7 +109,7 @@ class OverlayPaths {
   int Rmdir(std::string_view path) {
     PathEnd end;
     if (const int error = Walk(path, LastName::kEntry, end)) return error;
-    if (!end.exists()) return ENOENT;
+    if (!end.exists()) return end.missing;
     if (end.name.empty()) return end.up ? ENOTEMPTY : end.stat.ino == overlay_.root() ? EBUSY : EINVAL;
     return IsDirectory(end.stat.mode) ? overlay_.Rmdir(end.dir, end.name) : ENOTDIR;
   }
@@ -118,7 +119,8 @@ class OverlayPaths {
     if (const int error = Walk(from, LastName::kEntry, source)) return error;
     if (const int error = Walk(to, LastName::kEntry, target)) return error;
     if (source.name.empty() || target.name.empty()) return EBUSY;
-    if (!source.exists()) return ENOENT;
+    if (!source.exists()) return source.missing;
+    if (target.missing != ENOENT) return target.missing;
     const bool directory = IsDirectory(source.stat.mode);
     if (!directory && (source.slash || target.slash)) return ENOTDIR;
     if (directory && Contains(target.above, source.stat.ino)) return EINVAL;
@@ -127,6 +129,23 @@ class OverlayPaths {
   }
 
  private:
+  /// Ends in a name and a slash.
+  static bool NamesDirectory(std::string_view path) {
+    const size_t end = path.find_last_not_of('/');
+    if (!path.ends_with('/') || end == path.npos) return false;
+    const std::string_view last = path.substr(0, end + 1).substr(path.substr(0, end + 1).rfind('/') + 1);
+    return last != "." && last != "..";
+  }
+  /// open(2) with O_CREAT looks at the way to such a path and no further.
+  int NoDirectoryMade(std::string_view path) {
+    path = path.substr(0, path.find_last_not_of('/') + 1);
+    const size_t cut = path.rfind('/');
+    PathEnd end;
+    if (cut == path.npos || cut == 0) return EISDIR;
+    const int error = Walk(path.substr(0, cut + 1), LastName::kFollow, end);
+    return error != 0 ? error : EISDIR;
+  }
+
   static bool Contains(const std::vector<uint64_t>& above, uint64_t ino) {
     return std::find(above.begin(), above.end(), ino) != above.end();
   }
@@ -158,7 +177,7 @@ class OverlayPaths {
       const bool last = rest.find_first_not_of('/') == rest.npos;
       if (const int error = Step(name, last && !rest.empty(), end)) return error;
       const bool through = !last || (end.slash && last_name != LastName::kEntry);
-      if (!end.exists()) return through ? ENOENT : 0;
+      if (!end.exists()) return through || (end.missing != ENOENT && last_name != LastName::kEntry) ? end.missing : 0;
       if ((end.stat.mode & S_IFMT) == S_IFLNK && (through || last_name == LastName::kFollow)) {
         if (++links > kSymlinksMax) return ELOOP;
         if (const int error = Expand(end, rest)) return error;
@@ -190,10 +209,12 @@ class OverlayPaths {
     }
     end.dir = from;
     end.name = name;
-    end.stat = {};
+    end.missing = ENOENT;
     const int error = overlay_.Lookup(end.dir, name, end.stat);
-    if (error == ENOENT) end.stat = {};
-    return error == ENOENT ? 0 : error;
+    if (error == 0 || (error != ENOENT && error != ENAMETOOLONG)) return error;
+    end.stat = {};
+    end.missing = error;
+    return 0;
   }
 
   /// Puts a link's target before what is left of the path.

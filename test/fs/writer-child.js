@@ -1,0 +1,51 @@
+// Another process that works in a region or an image.
+//   node writer-child.js PATH race NAME COUNT   creates n0..n(COUNT-1) with wx; prints one line per name: "won N" or "lost N"
+//   node writer-child.js PATH forever NAME      appends numbered records, makes and moves files until it is killed; prints what is done
+//   node writer-child.js PATH replay FILE       runs [method, ...arguments] of the JSON lines in FILE
+import { readFileSync } from 'node:fs';
+import { openRegion } from '../../dist/daxfs/index.js';
+
+const [path, task, argument, count] = process.argv.slice(2);
+const region = await openRegion(path, { write: true });
+const { fs } = region;
+const say = (text) => process.stdout.write(`${text}\n`);
+
+async function race() {
+  await fs.mkdir('race', { recursive: true });
+  for (let i = 0; i < Number(count); i += 1) {
+    try {
+      await fs.writeFile(`race/n${i}`, `${argument} ${i}`, { flag: 'wx' });
+      say(`won ${i}`);
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error;
+      say(`lost ${i}`);
+    }
+  }
+}
+
+async function forever() {
+  const home = `by-${argument}`;
+  await fs.mkdir(home);
+  const block = Buffer.alloc(9000);
+  for (let i = 0; ; i += 1) {
+    block.fill(i & 0xff);
+    await fs.writeFile(`${home}/new`, block);
+    fs.renameSync(`${home}/new`, `${home}/f${i % 50}`);
+    await fs.appendFile('log', `${argument} ${i}\n`.padEnd(32));
+    if (i % 7 === 6) await fs.rm(`${home}/f${(i - 3) % 50}`);
+    say(`${i}`);
+    // What was said has reached the reader's pipe before the next operation begins; the parent kills at any moment.
+    if (i % 20 === 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+async function replay() {
+  for (const line of readFileSync(argument, 'utf8').split('\n').filter(Boolean)) {
+    const [method, ...args] = JSON.parse(line);
+    await fs[method](...args);
+  }
+}
+
+await { race, forever, replay }[task]();
+await region.close();
+say('end');
