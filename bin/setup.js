@@ -54,7 +54,7 @@ function checkMachine() {
 }
 
 function installPackages() {
-  const want = digest('package-lock.json', 'package.json');
+  const want = digest('package-lock.json');
   if (existsSync(join(root, 'node_modules')) && isStamped('npm', want)) return;
   log('installing npm packages from the lock file');
   run('npm ci', 'npm', ['ci', '--include=dev', '--no-audit', '--no-fund']);
