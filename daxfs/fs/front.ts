@@ -7,12 +7,15 @@ import { EAGAIN, EBUSY } from './fs-error.ts';
 const inlineBytesMax = 64 * 1024;
 const triesMax = 4;
 
+const closed = () => daxfsError('DAXFS_CLOSED', 'The region is closed; open it again.');
+
 export class Front {
   readonly kind: 'private' | 'kernel';
   readonly blockBytes: number;
   readonly fileBytesMax: number;
   readonly #overlay: Overlay;
   readonly #jobs = new Set<Promise<unknown>>();
+  #closing = false;
   #closed = false;
 
   constructor(overlay: Overlay) {
@@ -22,8 +25,19 @@ export class Front {
 
   /** @throws DaxfsError DAXFS_CLOSED */
   get overlay(): Overlay {
-    if (this.#closed) throw daxfsError('DAXFS_CLOSED', 'The region is closed; open it again.');
+    if (this.#closed) throw closed();
     return this.#overlay;
+  }
+
+  /** @throws DaxfsError DAXFS_CLOSED from the moment at which closing began */
+  checkOpen(): void {
+    if (this.#closing) throw closed();
+  }
+
+  /** An operation of several steps: closing waits for its end. */
+  run<T>(work: () => Promise<T>): Promise<T> {
+    this.checkOpen();
+    return this.#track(work());
   }
 
   /** Runs a change; one that meets a dead host's half-done work finishes that first. */
@@ -56,10 +70,11 @@ export class Front {
     return this.#track(this.overlay.truncate(ino, size));
   }
 
-  /** Resolves when no job touches the memory any more. */
+  /** Resolves when nothing that has begun touches the memory any more. */
   async close(): Promise<void> {
+    this.#closing = true;
+    while (this.#jobs.size > 0) await Promise.allSettled(this.#jobs);
     this.#closed = true;
-    await Promise.allSettled(this.#jobs);
     this.#overlay.close();
   }
 

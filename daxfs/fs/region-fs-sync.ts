@@ -251,7 +251,7 @@ export class RegionFsSync {
   /** The parts below /models, where the path leads there; also checks the path and that the region is open. */
   protected viewOf(path: PathLike): string[] | null {
     checkPath(path);
-    void this.front.overlay;
+    this.front.checkOpen();
     if (!this.models) return null;
     const parts: string[] = [];
     for (const part of text(path).split('/')) {

@@ -257,11 +257,13 @@ export class RegionFs extends RegionFsSync {
     mode: number | string | undefined,
     work: (file: OpenFile) => Promise<T>,
   ): Promise<T> {
-    const file = await this.#open(path, flags, mode);
-    try {
-      return await work(file);
-    } finally {
-      file.close();
-    }
+    return this.front.run(async () => {
+      const file = await this.#open(path, flags, mode);
+      try {
+        return await work(file);
+      } finally {
+        file.close();
+      }
+    });
   }
 }
