@@ -68,6 +68,11 @@ class Overlay {
   /// Moves a name, replacing what `to` names (a file, or an empty directory by a directory). The caller has checked that
   /// a directory does not move below itself (OverlayPaths does). `replace` false: EEXIST when `to` exists.
   int Rename(uint64_t from_dir, std::string_view from, uint64_t to_dir, std::string_view to, bool replace) {
+    return Rename(from_dir, from, to_dir, to, replace, [] { return true; });
+  }
+  /// `steady() -> bool` is asked while the source is claimed and nothing has changed yet; ESTALE when it says no.
+  template <typename Steady>
+  int Rename(uint64_t from_dir, std::string_view from, uint64_t to_dir, std::string_view to, bool replace, Steady steady) {
     if (const int error = CheckName(from)) return error;
     if (const int error = CheckName(to)) return error;
     if (const int error = CheckDirectory(to_dir)) return error;
@@ -78,11 +83,19 @@ class Overlay {
       bool full = false;
       const uint32_t row = front_.intents().Begin(IntentKind::kRename, {from_dir, kNone, 0, source.ino, kNone}, full);
       if (full) return EBUSY;
-      const int error = RenameClaimed(from_dir, from, source, to_dir, to, replace, row);
+      const int error = RenameClaimed(from_dir, from, source, to_dir, to, replace, row, steady);
       front_.intents().End(row);
       if (error != EAGAIN) return error;
     }
     return EAGAIN;
+  }
+
+  /// True when `name` leads to `ino` and nobody is moving it. Finishes what a dead host was moving.
+  bool Steady(uint64_t dir, std::string_view name, uint64_t ino) {
+    Child child;
+    if (Resolve(dir, name, child) != 0 || child.ino != ino) return false;
+    if (child.rec.claimed) Wait(dir, name);
+    return !child.rec.claimed;
   }
 
   /// Reads at most `length` bytes; `done` is less at the end of the file.
@@ -317,12 +330,15 @@ class Overlay {
     return 0;
   }
 
-  /// Claim the source, put its child under the target's name, take the source out, then free what was replaced.
+  /// Claim the source, ask whether the way to the target is steady, put its child under the target's name, take the source out, then free what was replaced.
+  template <typename Steady>
   int RenameClaimed(uint64_t from_dir, std::string_view from, NameRec& source, uint64_t to_dir, std::string_view to,
-                    bool replace, uint32_t row) {
+                    bool replace, uint32_t row, Steady steady) {
     if (const int error = front_.names().Claim(from_dir, from, source, row, 1)) return error;
+    // Between the claim and the look, so that of two that move into each other one sees the other's claim.
+    A::Fence(std::memory_order_seq_cst);
     uint64_t replaced = 0;
-    int error = PutTarget(source, to_dir, to, replace, row, replaced);
+    int error = steady() ? PutTarget(source, to_dir, to, replace, row, replaced) : ESTALE;
     if (error == 0 && replaced == source.ino) error = kSame;
     if (error != 0) {
       OnClaimed(from_dir, from, source, row, [&] { return front_.names().Release(from_dir, from, source, row, 1); });

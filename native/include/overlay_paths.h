@@ -25,6 +25,8 @@ struct PathEnd {
   bool up = false;
   /// Directories from the root to `dir`, both included.
   std::vector<uint64_t> above;
+  /// The name of each but the first.
+  std::vector<std::string> names;
 
   bool exists() const { return stat.ino != 0; }
 };
@@ -114,7 +116,23 @@ class OverlayPaths {
     return IsDirectory(end.stat.mode) ? overlay_.Rmdir(end.dir, end.name) : ENOTDIR;
   }
 
+  /// Two directories that are moved into each other at once would leave the tree. So a directory moves to another parent
+  /// only while it is claimed and no directory on the way to its target is: of movers that meet in a circle, the one that
+  /// claimed last sees a claim, or that the way has changed, and looks again.
   int Rename(std::string_view from, std::string_view to) {
+    for (int tries = 0; tries < kMovesMax; tries++) {
+      const int error = RenameOnce(from, to);
+      if (error != ESTALE) return error;
+      // Those who met must not meet again at once.
+      for (int i = (tries * 7 + static_cast<int>(from.size())) % 64; i >= 0; i--) RealAtom::Pause();
+    }
+    return EBUSY;
+  }
+
+ private:
+  static constexpr int kMovesMax = 4096;
+
+  int RenameOnce(std::string_view from, std::string_view to) {
     PathEnd source, target;
     if (const int error = Walk(from, LastName::kEntry, source)) return error;
     if (const int error = Walk(to, LastName::kEntry, target)) return error;
@@ -125,10 +143,18 @@ class OverlayPaths {
     if (!directory && (source.slash || target.slash)) return ENOTDIR;
     if (directory && Contains(target.above, source.stat.ino)) return EINVAL;
     if (target.exists() && Contains(source.above, target.stat.ino)) return ENOTEMPTY;
-    return overlay_.Rename(source.dir, source.name, target.dir, target.name, true);
+    const bool stays = !directory || source.dir == target.dir;
+    return overlay_.Rename(source.dir, source.name, target.dir, target.name, true,
+                           [&] { return stays || IsSteady(target); });
   }
 
- private:
+  bool IsSteady(const PathEnd& end) {
+    for (size_t i = 0; i < end.names.size(); i++) {
+      if (!overlay_.Steady(end.above[i], end.names[i], end.above[i + 1])) return false;
+    }
+    return true;
+  }
+
   /// Ends in a name and a slash.
   static bool NamesDirectory(std::string_view path) {
     const size_t end = path.find_last_not_of('/');
@@ -190,6 +216,7 @@ class OverlayPaths {
 
   int AtRoot(PathEnd& end) {
     end.above = {overlay_.root()};
+    end.names.clear();
     end.dir = overlay_.root();
     end.name.clear();
     return overlay_.Stat(overlay_.root(), end.stat);
@@ -198,11 +225,17 @@ class OverlayPaths {
   /// From where `end` is to one name in it.
   int Step(const std::string& name, bool slash, PathEnd& end) {
     const uint64_t from = end.name.empty() ? end.dir : end.stat.ino;
-    if (!end.name.empty()) end.above.push_back(from);
+    if (!end.name.empty()) {
+      end.above.push_back(from);
+      end.names.push_back(end.name);
+    }
     end.slash = slash;
     end.up = name == "..";
     if (name == "." || end.up) {
-      if (end.up && end.above.size() > 1) end.above.pop_back();
+      if (end.up && end.above.size() > 1) {
+        end.above.pop_back();
+        end.names.pop_back();
+      }
       end.name.clear();
       end.dir = end.above.back();
       return overlay_.Stat(end.dir, end.stat);

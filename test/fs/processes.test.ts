@@ -93,6 +93,23 @@ it.each([false, true])('writers go on beside killed ones (kernel-mountable: %s)'
   await region.fs.mkdir('by-survivor');
 });
 
+it.each([false, true])(
+  'directories moved into each other stay in the tree (kernel-mountable: %s)',
+  async (kernelMountable) => {
+    const { fs, region } = await create(64, { kernelMountable });
+    for (let round = 0; round < 4; round += 1) {
+      for (const name of ['a', 'b']) await fs.mkdir(`${name}/mark-${name}`, { recursive: true });
+      const duellists = ['a', 'b'].map((name) => start(region!.path!, 'duel', name, '2000'));
+      await Promise.all(duellists.map(({ ended }) => ended));
+      expect(duellists.map(({ said }) => said.at(-1))).toEqual(['end', 'end']);
+      expect(Math.max(...duellists.map(({ said }) => Number(said[0])))).toBeGreaterThan(0);
+      const all = fs.readdirSync('/', { recursive: true }).map((path) => path.split('/').at(-1));
+      expect(all.filter((name) => name !== 'models').sort()).toEqual(['a', 'b', 'mark-a', 'mark-b']);
+      for (const name of ['a', 'b']) await fs.rm(name, { recursive: true, force: true });
+    }
+  },
+);
+
 /** f(i % 50) holds 9000 bytes of the newest i that was moved there and not removed since. */
 async function checkFiles(fs: Awaited<ReturnType<typeof create>>['fs'], name: string, last: number): Promise<void> {
   const wanted = new Map<number, number>();

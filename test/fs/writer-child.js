@@ -1,6 +1,7 @@
 // Another process that works in a region or an image.
 //   node writer-child.js PATH race NAME COUNT   creates n0..n(COUNT-1) with wx; prints one line per name: "won N" or "lost N"
 //   node writer-child.js PATH forever NAME      appends numbered records, makes and moves files until it is killed; prints what is done
+//   node writer-child.js PATH duel NAME COUNT   moves the directory NAME (a or b) into the other one and back
 //   node writer-child.js PATH replay FILE       runs [method, ...arguments] of the JSON lines in FILE
 import { readFileSync } from 'node:fs';
 import { openRegion } from '../../dist/daxfs/index.js';
@@ -39,6 +40,26 @@ async function forever() {
   }
 }
 
+// Moves a directory below the other one and back, as fast as it can.
+function duel() {
+  const other = argument === 'a' ? 'b' : 'a';
+  let moved = 0;
+  for (let i = 0; i < Number(count); i += 1) {
+    for (const [from, to] of [
+      [argument, `${other}/${argument}`],
+      [`${other}/${argument}`, argument],
+    ]) {
+      try {
+        fs.renameSync(from, to);
+        moved += 1;
+      } catch (error) {
+        if (!['ENOENT', 'EINVAL', 'EBUSY', 'ENOTEMPTY'].includes(error.code)) throw error;
+      }
+    }
+  }
+  say(`${moved}`);
+}
+
 async function replay() {
   for (const line of readFileSync(argument, 'utf8').split('\n').filter(Boolean)) {
     const [method, ...args] = JSON.parse(line);
@@ -46,6 +67,6 @@ async function replay() {
   }
 }
 
-await { race, forever, replay }[task]();
+await { race, forever, duel, replay }[task]();
 await region.close();
 say('end');
