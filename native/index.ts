@@ -258,6 +258,8 @@ export interface Overlay {
   mkdir(path: string | Uint8Array, mode: number, uid: number, gid: number): Errno;
   rmdir(path: string | Uint8Array): Errno;
   unlink(path: string | Uint8Array): Errno;
+  /** On a native thread: a large file has many pages to free. */
+  unlinkLater(path: string | Uint8Array): Promise<Errno>;
   rename(from: string | Uint8Array, to: string | Uint8Array): Errno;
   symlink(path: string | Uint8Array, target: string | Uint8Array, uid: number, gid: number): Errno;
   readlink(path: string | Uint8Array): Buffer | Errno;

@@ -63,10 +63,13 @@ export class ContentHolds {
     return release && { count: 0, release };
   }
 
-  #pin(content: Content): (() => void) | null {
-    const { index, generation } = content;
+  /** A bit that was up before is a predecessor's in our row: its workers may live, and it is not ours to take down. */
+  #pin({ index, generation }: Content): (() => void) | null {
+    const inherited = ((this.#registry.content(index)?.mask ?? 0) & this.#registry.hostBit) !== 0;
     if (!this.#registry.pin({ index, generation })) return null;
-    return () => this.#registry.unpin({ index, generation });
+    return () => {
+      if (!inherited) this.#registry.unpin({ index, generation });
+    };
   }
 
   /** First the lock, then the look: who frees looks for locks after the content has left READY. */

@@ -66,6 +66,10 @@ export class Front {
     return this.#track(this.overlay.append(ino, bytes));
   }
 
+  unlink(path: string | Uint8Array): Promise<number> {
+    return this.#track(this.overlay.unlinkLater(path));
+  }
+
   truncate(ino: number, size: number): Promise<number> {
     return this.#track(this.overlay.truncate(ino, size));
   }

@@ -18,6 +18,8 @@ export interface RemoveOptions {
 const { O_TRUNC, O_WRONLY, O_CREAT, O_EXCL, COPYFILE_EXCL } = constants;
 /** Bytes in flight of a copy. */
 const copyBytes = 4 * 2 ** 20;
+/** Freeing the pages of a larger file would hold up the event loop. */
+const unlinkBytesMax = 2 ** 24;
 
 type CopiedStat = Pick<RegionStats, 'ino' | 'mode' | 'isDirectory'>;
 
@@ -84,7 +86,9 @@ export class RegionFs extends RegionFsSync {
   }
 
   async unlink(path: PathLike): Promise<void> {
-    this.unlinkSync(path);
+    const found = this.viewOf(path) ? 0 : this.front.overlay.stat(path, false);
+    if (typeof found === 'number' || found.size <= unlinkBytesMax) this.unlinkSync(path);
+    else count(await this.front.unlink(path), 'unlink', path);
   }
 
   async rename(from: PathLike, to: PathLike): Promise<void> {
@@ -201,7 +205,7 @@ export class RegionFs extends RegionFsSync {
       if (force) return;
       throw fsError('ENOENT', 'rm', path);
     }
-    if (!stat.isDirectory()) return this.unlinkSync(path);
+    if (!stat.isDirectory()) return this.unlink(path);
     if (!recursive) throw removingDirectory(path);
     await this.#removeTree(path);
   }
@@ -211,17 +215,17 @@ export class RegionFs extends RegionFsSync {
       for (const entry of this.readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
         const below = Buffer.concat([Buffer.from(path), Buffer.from('/'), entry.name]);
         if (entry.isDirectory()) await this.#removeTree(below);
-        else this.#ignoreMissing(() => this.unlinkSync(below));
+        else await this.#ignoreMissing(() => this.unlink(below));
       }
-      const done = this.#ignoreMissing(() => this.rmdirSync(path));
+      const done = await this.#ignoreMissing(() => this.rmdir(path));
       if (done) return;
     }
   }
 
   /** False: somebody has put something in. */
-  #ignoreMissing(remove: () => void): boolean {
+  async #ignoreMissing(remove: () => Promise<void>): Promise<boolean> {
     try {
-      remove();
+      await remove();
       return true;
     } catch (error) {
       const { code } = error as { code?: string };

@@ -131,6 +131,7 @@ class OverlayObject : public Napi::ObjectWrap<OverlayObject> {
   Napi::Value Mkdir(Info info);
   Napi::Value Rmdir(Info info);
   Napi::Value Unlink(Info info);
+  Napi::Value UnlinkLater(Info info);
   Napi::Value Rename(Info info);
   Napi::Value Symlink(Info info);
   Napi::Value Readlink(Info info);
@@ -278,6 +279,20 @@ Napi::Value OverlayObject::Unlink(Info info) {
   return ChangePath(info, [](auto& paths, const std::string& path) { return paths.Unlink(path); });
 }
 
+// Argument (path): a promise, for a large file has many pages to free.
+Napi::Value OverlayObject::UnlinkLater(Info info) {
+  std::string path;
+  OverlayHome* home = Home(info.Env());
+  if (home == nullptr || !GetPath(info[0], path)) return info.Env().Undefined();
+  auto outcome = std::make_shared<double>(-EROFS);
+  JobSpec job{"daxserve.unlink", {}, [outcome](Napi::Env env) { return Number(env, *outcome); }};
+  job.work = [home = home->writable() ? home_ : nullptr, path, outcome](const Report&) {
+    if (home) *outcome = Outcome(home->With([&](auto& overlay) { return OverlayPaths(overlay).Unlink(path); }));
+    return Status::Ok();
+  };
+  return StartJob(info.Env(), std::move(job));
+}
+
 // Arguments (from, to).
 Napi::Value OverlayObject::Rename(Info info) {
   std::string to;
@@ -401,6 +416,7 @@ void OverlayObject::Init(Napi::Env env, Napi::Object exports) {
                                       InstanceMethod<&OverlayObject::Mkdir>("mkdir", member),
                                       InstanceMethod<&OverlayObject::Rmdir>("rmdir", member),
                                       InstanceMethod<&OverlayObject::Unlink>("unlink", member),
+                                      InstanceMethod<&OverlayObject::UnlinkLater>("unlinkLater", member),
                                       InstanceMethod<&OverlayObject::Rename>("rename", member),
                                       InstanceMethod<&OverlayObject::Symlink>("symlink", member),
                                       InstanceMethod<&OverlayObject::Readlink>("readlink", member),

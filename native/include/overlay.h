@@ -67,12 +67,10 @@ class Overlay {
 
   /// Moves a name, replacing what `to` names (a file, or an empty directory by a directory). The caller has checked that
   /// a directory does not move below itself (OverlayPaths does). `replace` false: EEXIST when `to` exists.
-  int Rename(uint64_t from_dir, std::string_view from, uint64_t to_dir, std::string_view to, bool replace) {
-    return Rename(from_dir, from, to_dir, to, replace, [] { return true; });
-  }
-  /// `steady() -> bool` is asked while the source is claimed and nothing has changed yet; ESTALE when it says no.
-  template <typename Steady>
-  int Rename(uint64_t from_dir, std::string_view from, uint64_t to_dir, std::string_view to, bool replace, Steady steady) {
+  /// `steady()` is asked while the source is claimed and nothing has changed yet; ESTALE when it says no.
+  template <typename Steady = bool (*)()>
+  int Rename(uint64_t from_dir, std::string_view from, uint64_t to_dir, std::string_view to, bool replace,
+             Steady steady = [] { return true; }) {
     if (const int error = CheckName(from)) return error;
     if (const int error = CheckName(to)) return error;
     if (const int error = CheckDirectory(to_dir)) return error;

@@ -46,6 +46,7 @@ describe.each([false, true])('kernel-mountable: %s', (kernelMountable) => {
     await expect(region.fs.appendFile('sparse', 'x')).rejects.toMatchObject({ code: 'EFBIG' });
     await expect(region.fs.readFile('sparse')).rejects.toMatchObject({ code: 'ERR_FS_FILE_TOO_LARGE' });
     await region.fs.rm('sparse');
+    await expect(region.fs.unlink('sparse')).rejects.toMatchObject({ code: 'ENOENT', syscall: 'unlink' });
   });
 
   it('a full pool gives ENOSPC, and what was there stays', async () => {
