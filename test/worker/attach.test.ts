@@ -66,10 +66,13 @@ it('gives files and facts', async () => {
   expect(m.metadata).toEqual({ a: 1 });
 });
 
-it('the same bytes are one ArrayBuffer', async () => {
+it('a tensor is one ArrayBuffer of its own length, however often it is asked for', async () => {
   await using m = await attach('org/m', { socket: peer.path });
-  expect(m.tensor('f32').bytes.buffer).toBe(m.tensor('f64').bytes.buffer);
-  expect(m.file('w.safetensors').buffer).toBe(m.tensor('f32').bytes.buffer);
+  const { buffer, byteLength } = m.tensor('f32').bytes;
+  expect(m.tensor('f32').bytes.buffer).toBe(buffer);
+  expect(buffer.byteLength).toBe(byteLength);
+  expect(m.tensor('f64').bytes.buffer).not.toBe(buffer);
+  expect(m.file('w.safetensors').buffer).toBe(m.file('w.safetensors').buffer);
 });
 
 it('names what is not there', async () => {

@@ -111,8 +111,15 @@ function mapParts(answer: Answer, wanted: readonly string[] | undefined): ModelP
   }
   const handle = parseHandle(answer.handle);
   const manifest = chosenTensors(readManifest(fd, handle), handle, wanted);
-  const windows = new Windows(fd, handle, planWindows(handle.files.values(), manifest.tensors.values()));
-  return { handle, manifest, windows };
+  const spans = planWindows(handle.files.values(), manifest.tensors.values());
+  const fileWindows = new Windows(fd, handle, spans);
+  try {
+    // Mapped a second time, so that a buffer of a tensor never shares an address with one of its file.
+    return { handle, manifest, fileWindows, tensorWindows: new Windows(fd, handle, spans) };
+  } catch (error) {
+    fileWindows.close();
+    throw error;
+  }
 }
 
 /** Read through a window of its own: the other windows are planned from what it says. */

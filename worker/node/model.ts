@@ -27,7 +27,8 @@ type Events = Record<LeaseEvent, []>;
 export interface ModelParts {
   readonly handle: Handle;
   readonly manifest: Manifest;
-  readonly windows: Windows;
+  readonly fileWindows: Windows;
+  readonly tensorWindows: Windows;
 }
 
 /**
@@ -101,7 +102,7 @@ export class Model extends EventEmitter<Events> {
     if (!info) throw workerError('WORKER_NO_TENSOR', `There is no tensor "${name}" in ${this.name}: see tensors.`);
     const { dtype, shape, length } = info;
     const address = this.#locate(info.file, info.offset, length);
-    const parts = this.#read(address, length);
+    const parts = length === 0 ? empty() : this.#parts.tensorWindows.ownParts(address, length);
     return {
       dtype,
       shape,
@@ -124,7 +125,8 @@ export class Model extends EventEmitter<Events> {
   /** A whole file of any size, in order, each part at most 4 GiB. */
   fileParts(path: string): Uint8Array[] {
     const size = this.#parts.handle.files.get(path)?.size ?? 0;
-    return this.#read(this.#locate(path, 0, size), size);
+    const address = this.#locate(path, 0, size);
+    return size === 0 ? empty() : this.#parts.fileWindows.parts(address, size);
   }
 
   /**
@@ -132,7 +134,8 @@ export class Model extends EventEmitter<Events> {
    */
   close(): Promise<void> {
     this.#closed = true;
-    this.#parts.windows.close();
+    this.#parts.tensorWindows.close();
+    this.#parts.fileWindows.close();
     return this.#lease.close();
   }
 
@@ -147,11 +150,9 @@ export class Model extends EventEmitter<Events> {
     if (!file) throw workerError('WORKER_NO_FILE', `There is no file "${path}" among the attached files: see files.`);
     return length === 0 ? 0 : locate(file, offset, length);
   }
-
-  #read(address: number, length: number): Uint8Array[] {
-    return length === 0 ? [new Uint8Array(0)] : this.#parts.windows.parts(address, length);
-  }
 }
+
+const empty = () => [new Uint8Array(0)];
 
 function onePart(parts: readonly Uint8Array[], what: string): Uint8Array {
   const [part, ...others] = parts;
