@@ -37,6 +37,7 @@ export const SERVER_ERRORS = {
   HANDLE_NOT_FOUND: { kind: 'not_found', title: 'There is no such handle' },
   HANDLE_EXPIRED: { kind: 'stale', title: 'The handle has ended' },
   HANDLE_BAD_TOKEN: { kind: 'forbidden', title: 'The token does not belong to the handle' },
+  HANDLE_LIMIT: { kind: 'exhausted', title: 'Too many handles are held' },
   HANDLE_ATTACHED: { kind: 'conflict', title: 'The handle is attached already' },
 } as const satisfies ErrorTable;
 

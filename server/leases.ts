@@ -41,6 +41,7 @@ export class RegionLeaseBook implements LeaseBook {
   readonly #leases = new Map<string, Lease>();
   readonly #ended = new Set<string>();
   readonly #draining = new EventEmitter().setMaxListeners(0);
+  readonly #handlesMax: number;
   readonly #review: (ref: ContentRef) => void;
   readonly #unsubscribe: () => void;
   #closed = false;
@@ -48,8 +49,9 @@ export class RegionLeaseBook implements LeaseBook {
   socketPath: string | null = null;
 
   /** @param review called with the content of every lease that has ended, so that memory is freed at once */
-  constructor(context: StoreContext, store: RegionModelStore, review: (ref: ContentRef) => void) {
+  constructor(context: StoreContext, store: RegionModelStore, handlesMax: number, review: (ref: ContentRef) => void) {
     this.#context = context;
+    this.#handlesMax = handlesMax;
     this.#store = store;
     this.#review = review;
     this.#unsubscribe = store.onDraining((content) => this.#tellDraining(content));
@@ -111,6 +113,7 @@ export class RegionLeaseBook implements LeaseBook {
     if (request.kind === 'dmabuf') {
       throw serverError('SERVER_UNSUPPORTED', 'dma-buf handles are not built yet; ask for kind "mmap".');
     }
+    if (this.#leases.size >= this.#handlesMax) throw tooMany(this.#handlesMax);
     const { full } = parseModelName(model);
     const content = this.#store.readyContent(full);
     checkWanted(full, content, request);
@@ -218,6 +221,10 @@ export class RegionLeaseBook implements LeaseBook {
       this.#draining.emit('draining', lease.handle.id);
     }
   }
+}
+
+function tooMany(max: number): Error {
+  return serverError('HANDLE_LIMIT', `${max} handles are held, which is the limit; release some, or raise --handles.`);
 }
 
 function hostLost(): Error {

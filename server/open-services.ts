@@ -72,12 +72,13 @@ export async function openServices(options: OpenOptions): Promise<OpenedServices
       ...(config.hostId !== undefined && { hostId: config.hostId }),
       sources: { roots: sourceRoots(config, env) },
       evict: config.evict,
+      handlesMax: config.handles,
+      onEvent,
       log: logger,
       now: clock,
     });
     const { registry, store, leases } = opened;
     leases.socketPath = socketPath;
-    store.onEvent(onEvent);
     const close = async () => {
       await opened.close();
       region.close();

@@ -2,6 +2,7 @@
 import { EventEmitter } from 'node:events';
 import { hostIdentity, type Region, Registry, takeHostRow } from '../../daxfs/index.ts';
 import type { SourcePolicy } from '../../loaders/index.ts';
+import type { Recovered } from '../../native/index.ts';
 import { RegionLeaseBook } from '../leases.ts';
 import type { StoreEvent } from '../services.ts';
 import { ContentViews } from './content-views.ts';
@@ -18,6 +19,10 @@ export interface OpenStoreOptions {
   sources: SourcePolicy;
   evict: boolean;
   log: StoreLog;
+  /** Leases at most; default 65,536. */
+  handlesMax?: number;
+  /** Told of everything from attaching on. */
+  onEvent?: (event: StoreEvent) => void;
   now?: () => number;
 }
 
@@ -32,25 +37,36 @@ export interface OpenedStore {
   close(): Promise<void>;
 }
 
+function recoveredEvents({ contents, chunks, names }: Recovered): StoreEvent[] {
+  const counts = [
+    { kind: 'content', count: contents },
+    { kind: 'chunk', count: chunks },
+    { kind: 'name', count: names },
+  ] as const;
+  return counts.filter(({ count }) => count > 0).map((undone) => ({ type: 'recovered', ...undone }));
+}
+
 /** @throws DaxfsError DAXFS_HOST_BUSY when this host id is serving the region already */
 export async function openStore(options: OpenStoreOptions): Promise<OpenedStore> {
-  const { region, sources, evict, log, now = Date.now } = options;
+  const { region, sources, evict, log, handlesMax = 65_536, now = Date.now } = options;
+  const events = new EventEmitter();
+  const emit = (event: StoreEvent) => void events.emit('event', event);
+  if (options.onEvent) events.on('event', options.onEvent);
   const registry = new Registry(region);
   const identity = hostIdentity(options.hostId, region);
   const lock = await takeHostRow(region, identity, (index) => {
     const { recovered } = registry.attach(index, identity);
+    for (const event of recoveredEvents(recovered)) emit(event);
     log.info({ event: 'host.attached', host: identity.name, row: index, ...recovered }, 'attached to the region');
   });
   try {
-    const events = new EventEmitter();
-    const emit = (event: StoreEvent) => void events.emit('event', event);
     const holds = new Holds(region, registry);
     const views = new ContentViews(region, holds);
     const gate = new Gate(loadsMax);
     const context: StoreContext = { region, registry, holds, views, gate, sources, evict, log, now, emit };
     const store = new RegionModelStore(context, events);
     const reaper = new Reaper(context, (content) => store.tellDraining(content));
-    const leases = new RegionLeaseBook(context, store, (ref) => reaper.review(ref));
+    const leases = new RegionLeaseBook(context, store, handlesMax, (ref) => reaper.review(ref));
     reaper.sweep();
     reaper.start();
     const close = async () => {

@@ -58,6 +58,18 @@ describe('reserve', () => {
     expect(t.leases.list()).toHaveLength(1);
   });
 
+  it('is refused beyond the limit of handles', async () => {
+    await t.dispose();
+    t = await TestStore.open({ handlesMax: 2 });
+    await t.store.load({ source: t.model('m', 2), name: 'm' });
+    await t.store.settled('m');
+    const { id } = await t.leases.reserve('m', {});
+    await t.leases.reserve('m', {});
+    await expect(t.leases.reserve('m', {})).rejects.toMatchObject({ code: 'HANDLE_LIMIT', kind: 'exhausted' });
+    await t.leases.release(id);
+    await t.leases.reserve('m', {});
+  });
+
   it('never shows tokens in the list', async () => {
     await t.leases.reserve('m', {});
     expect(JSON.stringify(t.leases.list())).not.toContain('token');

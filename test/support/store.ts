@@ -11,6 +11,7 @@ import { matrices, writeSafetensors } from './models.ts';
 const MiB = 2 ** 20;
 
 export interface TestStoreOptions {
+  handlesMax?: number;
   mib?: number;
   evict?: boolean;
   now?: () => number;
@@ -81,9 +82,16 @@ export class TestStore {
   }
 
   #options() {
-    const { evict = false, now } = this.#given;
+    const { evict = false, now, handlesMax } = this.#given;
     const quiet = () => undefined;
     const log = { info: quiet, warn: quiet, error: quiet };
-    return { region: this.region, sources: { roots: [this.dir] }, evict, log, ...(now && { now }) };
+    return {
+      region: this.region,
+      sources: { roots: [this.dir] },
+      evict,
+      log,
+      ...(now && { now }),
+      ...(handlesMax && { handlesMax }),
+    };
   }
 }
