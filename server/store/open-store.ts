@@ -67,7 +67,6 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
     const store = new RegionModelStore(context, events);
     const reaper = new Reaper(context, (content) => store.tellDraining(content));
     const leases = new RegionLeaseBook(context, store, handlesMax, (ref) => reaper.review(ref));
-    reaper.sweep();
     reaper.start();
     const close = async () => {
       await store.close();

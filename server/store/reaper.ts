@@ -30,6 +30,8 @@ export class Reaper {
   }
 
   start(): void {
+    this.sweep();
+    this.#unnamed.sweepAlone();
     this.#timer = setInterval(() => this.sweepSafely(), intervalMs).unref();
   }
 

@@ -30,6 +30,13 @@ export class Unnamed {
     this.#since = since;
   }
 
+  /** At the start of the only host: nobody is about to name what a crash has left, so it goes at once. */
+  sweepAlone(): void {
+    const { registry } = this.#context;
+    if (registry.hosts().some(({ index, state }) => state === 'live' && index !== registry.hostIndex)) return;
+    for (const content of this.#find()) this.#release(content);
+  }
+
   #find(): Content[] {
     const { registry } = this.#context;
     const named = new Map(registry.names().map(({ target }) => [target.index, target.generation]));

@@ -125,6 +125,14 @@ describe('a content without a name', () => {
     expect((await t.store.get('again')).state).toBe('ready');
   });
 
+  it('is freed at once by a service that starts alone', async () => {
+    const free = t.freeChunks();
+    await unnamed(t.model('a', 4));
+    expect(t.freeChunks()).toBeLessThan(free);
+    await t.restart();
+    expect(t.freeChunks()).toBe(free);
+  });
+
   it('is freed after its grace, not before', async () => {
     const free = t.freeChunks();
     await unnamed(t.model('a', 4));
