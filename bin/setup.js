@@ -3,7 +3,7 @@
 // compiled TypeScript; with --test also the Python environment of the tests. Reads nothing but the package registries.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -80,6 +80,8 @@ function preparePython() {
   log('preparing the Python environment of the tests (.venv)');
   const made = spawnSync('python3', ['-m', 'venv', '.venv'], { cwd: root, encoding: 'utf8' });
   if (made.status !== 0) {
+    // What venv leaves without pip would look like an environment.
+    rmSync(join(root, '.venv'), { recursive: true, force: true });
     log('python3 cannot make a virtual environment, so tests that need Python packages will be skipped');
     log('  (Debian, Ubuntu: apt-get install python3-venv)');
     return;

@@ -69,8 +69,8 @@ function skip(title, why) {
 const canImport = (python, modules) => spawnSync(python, ['-c', `import ${modules}`], { stdio: 'ignore' }).status === 0;
 
 const venv = join(root, '.venv/bin/python');
-if (existsSync(venv)) pythonWorker('Python worker', venv);
-else skip('Python worker', 'no .venv (the set-up says why)');
+if (canImport(venv, 'pytest')) pythonWorker('Python worker', venv);
+else skip('Python worker', '.venv has no pytest (the set-up says why)');
 
 const withTorch = ['python3', '/usr/bin/python3'].find((python) => canImport(python, 'torch, numpy, pytest'));
 if (withTorch) pythonWorker('Python worker with torch', withTorch, '-k', 'torch');
