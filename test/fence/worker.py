@@ -18,7 +18,7 @@ os.closerange(3, 256)
 
 
 def say(text):
-    print(text, flush=True)
+    os.write(1, f"{text}\n".encode())  # also from signal handlers, where print may find itself half done
 
 
 def fork(*_):
