@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Region } from '../../daxfs/region.ts';
 import { openStore } from '../../server/store/open-store.ts';
+import { seed } from '../support/seed.ts';
 import { makeOriginal, RegionCopy, stopOpened } from './region-copies.ts';
 
 const rounds = Number(process.env.DAXSERVE_DAMAGE_ROUNDS ?? 60);
@@ -16,9 +17,6 @@ beforeAll(async () => {
 afterAll(() => original.remove());
 
 /** A small reproducible generator (mulberry32). */
-/** Fixed by default: seed 625097765 shows a name that is listed but not found, which is still to be mended. */
-const seed = Number(process.env.DAXSERVE_SEED ?? 11);
-
 function randomOf(start: number): (below: number) => number {
   let state = start >>> 0;
   return (below) => {
@@ -53,7 +51,8 @@ async function serves(path: string): Promise<void> {
   const quiet = () => undefined;
   const log = { info: quiet, warn: quiet, error: quiet };
   const opened = await openStore({ region, sources: { roots: [] }, evict: false, log, hostId: 'after' });
-  for (const { name, state } of opened.store.list()) if (state === 'ready') await opened.store.get(name);
+  for (const { name, tag, state } of opened.store.list())
+    if (state === 'ready') await opened.store.get(`${name}:${tag}`);
   await stopOpened(opened, region);
 }
 
