@@ -254,7 +254,7 @@ function readHeaderPage(mapping: Mapping, registryOffset: number): Decoded<typeo
 }
 
 /** The geometry of the capacities that header and superblock state; null when they are out of range or nothing fits. */
-export function geometryOf(page: Decoded<typeof registryHeader>, front: Decoded<typeof superblock>): Geometry | null {
+function geometryOf(page: Decoded<typeof registryHeader>, front: Decoded<typeof superblock>): Geometry | null {
   const overlayBytes = Number(front.overlay_size);
   const poolOffset =
     overlayHeader.size + Math.ceil((front.overlay_bucket_count * bucket.size) / blockBytes.value) * blockBytes.value;
