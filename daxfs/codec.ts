@@ -100,3 +100,9 @@ export function encodeWord(spec: WordSpec, fields: Readonly<Record<string, numbe
   }
   return word;
 }
+
+/** Last moment that a Date can hold, in Unix milliseconds. */
+export const timeMax = 8.64e15;
+
+/** What is shown of a time from the region, which may hold anything: 0 when it is none. */
+export const shownTime = (ms: bigint): number => (ms > BigInt(timeMax) ? 0 : Number(ms));

@@ -1,5 +1,5 @@
 /** Content rows: what the bytes of a row mean, and every rule that a row must keep before anything in it is followed. */
-import { decodeWord, encode, offsetOf } from './codec.ts';
+import { decodeWord, encode, offsetOf, timeMax } from './codec.ts';
 import { CONSTANTS, CONTENT_STATE, contentRow, contentWord, imageExtent, NO_HOST } from './layout.ts';
 
 export type ContentState =
@@ -104,10 +104,16 @@ const AT = {
 const revisionBytesMax = AT.images - AT.revision;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-/** Numbers above 2^53 become Infinity, which breaks every range rule. */
-function readNumber(row: Buffer, offset: number): number {
+/** Numbers above `max` become Infinity, which breaks every range rule. */
+function readNumber(row: Buffer, offset: number, max = Number.MAX_SAFE_INTEGER): number {
   const value = row.readBigUInt64LE(offset);
-  return value > BigInt(Number.MAX_SAFE_INTEGER) ? Number.POSITIVE_INFINITY : Number(value);
+  return value > BigInt(max) ? Number.POSITIVE_INFINITY : Number(value);
+}
+
+/** What is shown of a number that no rule has looked at: 0 when it is out of range. */
+function shownNumber(row: Buffer, offset: number, max?: number): number {
+  const value = readNumber(row, offset, max);
+  return Number.isFinite(value) ? value : 0;
 }
 
 function readImages(row: Buffer): ContentImage[] {
@@ -172,8 +178,9 @@ export function brokenContentRule(row: Buffer, checksum: bigint, chunkCount: num
   const placement = row.readUInt8(AT.placement);
   if (placement > 1) return broken('placement', `placement is ${placement}`);
   if (readRevision(row) === null) return broken('revision', 'the revision is no UTF-8 of at most 96 bytes');
-  const numbers = [AT.bytes, AT.createdAtMs, AT.readyAtMs].map((offset) => readNumber(row, offset));
-  if (!numbers.every(Number.isSafeInteger)) return broken('number', 'a number is above 2^53');
+  const times = [AT.createdAtMs, AT.readyAtMs].map((offset) => readNumber(row, offset, timeMax));
+  if (![readNumber(row, AT.bytes), ...times].every(Number.isFinite))
+    return broken('number', 'a size is above 2^53, or a time is none');
   const text = brokenImages(readImages(row), chunkCount);
   return text === undefined ? undefined : broken('images', text);
 }
@@ -191,7 +198,6 @@ function decodeFields(index: number, row: Buffer): Content {
   const word = decodeWord(contentWord, row.readBigUInt64LE(AT.word));
   const { host = NO_HOST, host_generation: hostGeneration = 0 } = word;
   const state = STATES[word.state ?? 0];
-  const lastAccess = readNumber(row, AT.lastAccessMs);
   return {
     index,
     generation: word.generation ?? 0,
@@ -200,11 +206,11 @@ function decodeFields(index: number, row: Buffer): Content {
     mask: word.mask ?? 0,
     sourceKey: row.toString('hex', AT.sourceKey, AT.sourceKey + 16),
     digest: row.toString('hex', AT.digest, AT.digest + 32),
-    bytes: readNumber(row, AT.bytes),
-    bytesDone: readNumber(row, AT.bytesDone),
-    createdAtMs: readNumber(row, AT.createdAtMs),
-    readyAtMs: readNumber(row, AT.readyAtMs),
-    lastAccessMs: Number.isFinite(lastAccess) ? lastAccess : 0,
+    bytes: shownNumber(row, AT.bytes),
+    bytesDone: shownNumber(row, AT.bytesDone),
+    createdAtMs: shownNumber(row, AT.createdAtMs, timeMax),
+    readyAtMs: shownNumber(row, AT.readyAtMs, timeMax),
+    lastAccessMs: shownNumber(row, AT.lastAccessMs, timeMax),
     loadMs: row.readUInt32LE(AT.loadMs),
     fileCount: row.readUInt32LE(AT.fileCount),
     tensorCount: row.readUInt32LE(AT.tensorCount),

@@ -1,7 +1,7 @@
 /** The bytes that make a piece of memory a region: superblock, locators, header copies, an empty front. */
 import { randomUUID } from 'node:crypto';
 import type { Mapping } from '../native/index.ts';
-import { type Decoded, decode, encode, offsetOf } from './codec.ts';
+import { type Decoded, decode, encode, offsetOf, shownTime } from './codec.ts';
 import { layoutFingerprint } from './emit.ts';
 import { daxfsError } from './errors.ts';
 import {
@@ -348,7 +348,7 @@ export function toHeader(
   return {
     uuid: textOfUuid(page.uuid),
     formatVersion: page.format_version,
-    createdAtMs: Number(page.created_at_ms),
+    createdAtMs: shownTime(page.created_at_ms),
     kernelMountable,
     coherence: page.coherence === 1 ? 'software' : 'hardware',
     heartbeatIntervalMs: page.heartbeat_interval_ms,

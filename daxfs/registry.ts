@@ -9,7 +9,7 @@ import {
   native,
   type Recovered,
 } from '../native/index.ts';
-import { decode, decodeWord } from './codec.ts';
+import { decode, decodeWord, shownTime } from './codec.ts';
 import { type Content, type ContentFields, decodeContent, encodeContent } from './content-row.ts';
 import { DAXFS_ERRORS, daxfsError } from './errors.ts';
 import { CHUNK_STATE, CONSTANTS, chunkWord, HOST_STATE, hostRow, hostWord, NO_HOST } from './layout.ts';
@@ -104,7 +104,7 @@ function decodeHost(index: number, bytes: Buffer): Host {
     pid: row.pid,
     startTime: row.start_time,
     heartbeat: row.heartbeat,
-    attachedAtMs: Number(row.attached_at_ms),
+    attachedAtMs: shownTime(row.attached_at_ms),
   };
 }
 

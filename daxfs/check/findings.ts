@@ -41,7 +41,7 @@ export const CHECK_RULES = {
   CONTENT_IMAGE_COUNT: damage('a content has no image or more than a row holds'),
   CONTENT_PLACEMENT: damage('the placement of a content is unknown'),
   CONTENT_REVISION: damage('the revision of a content is not UTF-8 of at most 96 bytes'),
-  CONTENT_NUMBER: damage('a size or time of a content is above 2^53'),
+  CONTENT_NUMBER: damage('a size of a content is above 2^53, or a time is none'),
   CONTENT_IMAGES: damage('an image of a content lies outside the region, does not fit its chunks or overlaps another'),
   CONTENT_OVERLAP: damage('images of two contents overlap'),
   CONTENT_DUPLICATE: damage('two contents of one source are loading or ready'),
