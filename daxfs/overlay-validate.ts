@@ -1,8 +1,9 @@
 /** Checks what an overlay holds: buckets, chains, lists, free lists, and whose each byte of the pool is. */
+import { offsetOf } from './codec.ts';
 import { DaxfsError } from './errors.ts';
 import type { FrontFindings, FrontRule } from './front-rules.ts';
 import { isValidName, typeOfMode } from './image.ts';
-import { bucket, CONSTANTS, overlayDirent, overlayDirlist, overlayInode } from './layout.ts';
+import { bucket, CONSTANTS, overlayDirent, overlayDirlist, overlayHeader, overlayInode } from './layout.ts';
 import { type ClassifiedEntry, EntryClassifier } from './overlay-census.ts';
 import { direntKey } from './overlay-key.ts';
 import { CHAIN_MAX, freeListOffset, LIST_MAX, type OverlayReader, type StoredDirent } from './overlay-read.ts';
@@ -182,15 +183,18 @@ class OverlayCheck {
   }
 
   #freeList(field: 'free_inode' | 'free_data' | 'free_dirent', length: number): void {
-    const { header, poolAt, poolBytes, blockBytes } = this.#overlay.place;
+    const { header, bucketsAt, poolAt, poolBytes, blockBytes } = this.#overlay.place;
     const unit = field === 'free_data' ? blockBytes : 8;
     let at = freeListOffset(header[field]);
+    // Of the word that leads on: what it leads to may lie anywhere.
+    let wordAt = bucketsAt - Number(header.bucket_offset) + offsetOf(overlayHeader, field);
     for (let steps = 0; at !== LIST_END; steps++) {
       const offset = Number(at);
       const bytes =
         offset % unit === 0 && steps <= poolBytes / length ? this.#overlay.entry(offset, length) : undefined;
-      if (!this.#findings.expect(bytes !== undefined, 'FREE_LIST', poolAt + offset, `${field} leads to ${at}`)) return;
+      if (!this.#findings.expect(bytes !== undefined, 'FREE_LIST', wordAt, `${field} leads to ${at}`)) return;
       this.#pool.add(offset, length, `${field} entry ${offset}`);
+      wordAt = poolAt + offset;
       const link = bytes!.readBigUInt64LE(0);
       // In a link all ones are the end, and so is what a head says when it is empty.
       at = link >= LIST_END ? LIST_END : link;

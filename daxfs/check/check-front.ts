@@ -50,7 +50,8 @@ export function checkFront(mapping: Mapping, header: RegionHeader, unsettled: bo
   for (const { rule, offset, detail } of findings) {
     const where = whereOf(offset);
     const code = unsettled ? 'FRONT_UNSETTLED' : where.struct === 'overlay' ? 'FRONT_OVERLAY' : 'FRONT_SLOT';
-    const seen = mapping.read(offset, Math.min(evidenceBytes, registryOffset - offset)).toString('hex');
+    const at = Math.min(offset, registryOffset);
+    const seen = mapping.read(at, Math.min(evidenceBytes, registryOffset - at)).toString('hex');
     found.add(code, where, `${rule}: ${detail}`, `${rule} ${detail} ${seen}`);
   }
 }

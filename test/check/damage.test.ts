@@ -355,6 +355,18 @@ describe.each(Object.entries(plants) as [CheckCode, Plant][])(
   },
 );
 
+it('an offset that leads behind the region is a finding where it is written', async () => {
+  const victim = new Victim(original.path);
+  onTestFinished(() => victim.dispose());
+  const at = overlayOf(victim) + offsetOf(overlayHeader, 'free_data');
+  victim.mapping.store64(at, (1n << 48n) - 4096n);
+  const { findings } = await victim.check();
+  expect(findings.map(({ code, where }) => [code, where.offset])).toEqual([
+    ['FRONT_FORMAT', at],
+    ['FRONT_OVERLAY', at],
+  ]);
+});
+
 it('every rule has an entry', () => {
   const elsewhere: CheckCode[] = ['TRUNCATED', 'FRONT_SLOT'];
   const covered = [...Object.keys(plants), ...elsewhere].sort();
