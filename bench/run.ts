@@ -10,6 +10,7 @@ const BENCHMARKS = {
   'http-handles': 'POST handles against a bare Fastify route with the same schema',
   scrape: 'GET /metrics with 1,000 models',
   mkdaxfs: 'a static image against cp -r of the same tree',
+  'overlay-io': 'reads and writes of an overlay against tmpfs through system calls',
 } as const;
 
 const names = process.argv.slice(2);

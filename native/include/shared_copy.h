@@ -45,6 +45,7 @@ inline void ZeroShared(void* to, uint64_t bytes) {
     CopyToShared(out + i, kZeros, bytes - i < sizeof(kZeros) ? bytes - i : sizeof(kZeros));
   }
 }
+inline void TouchShared(const uint8_t*) {}
 template <typename A>
 void ReadFence() {}
 template <typename A>
@@ -53,6 +54,9 @@ void WriteFence() {}
 inline void CopyFromShared(void* to, const void* from, uint64_t bytes) { std::memcpy(to, from, bytes); }
 inline void CopyToShared(void* to, const void* from, uint64_t bytes) { std::memcpy(to, from, bytes); }
 inline void ZeroShared(void* to, uint64_t bytes) { std::memset(to, 0, bytes); }
+/// Reads a byte of a page that is about to be written. The first touch of a page by a process is a fault: one that reads
+/// maps the pages around as well (64 KiB on Linux, and for writing too), one that writes maps its own page only.
+inline void TouchShared(const uint8_t* at) { (void)*static_cast<const volatile uint8_t*>(at); }
 /// Between a copy and the load of the word that says whether it counts.
 template <typename A>
 void ReadFence() {
@@ -65,13 +69,16 @@ void WriteFence() {
 }
 #endif
 
-/// Copies out in two halves, so that a deterministic test can stop a reader in the middle.
+/// Under a scheduling policy in two halves, so that a deterministic test can stop a reader in the middle.
 template <typename A>
 void CopyOut(void* to, const uint8_t* from, uint64_t bytes) {
-  const uint64_t half = bytes / 2 & ~uint64_t{7};
-  Announce<A>(from, half, false);
-  CopyFromShared(to, from, half);
-  Announce<A>(from + half, bytes - half, false);
+  uint64_t half = 0;
+  if constexpr (requires { A::Before(to, bytes, false); }) {
+    half = bytes / 2 & ~uint64_t{7};
+    Announce<A>(from, half, false);
+    CopyFromShared(to, from, half);
+    Announce<A>(from + half, bytes - half, false);
+  }
   CopyFromShared(static_cast<uint8_t*>(to) + half, from + half, bytes - half);
 }
 
@@ -79,6 +86,7 @@ template <typename A>
 void CopyIn(uint8_t* to, const void* from, uint64_t bytes) {
   if (bytes == 0) return;
   Announce<A>(to, bytes, true);
+  TouchShared(to);
   CopyToShared(to, from, bytes);
 }
 
