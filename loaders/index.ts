@@ -17,6 +17,6 @@ export {
   type ManifestFile,
 } from './manifest.ts';
 export type { Metadata, MetadataValue } from './metadata.ts';
-export { type ModelName, NAME_PATTERN, parseModelName } from './name.ts';
+export { isFullName, type ModelName, NAME_PATTERN, parseModelName } from './name.ts';
 export { type ResolveOptions, resolveSource, type Source, type SourceFile, type SourcePolicy } from './source.ts';
 export type { TensorInfo } from './tensor.ts';

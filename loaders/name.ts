@@ -27,6 +27,9 @@ export function parseModelName(text: string): ModelName {
   return { name, tag, full: `${name}:${tag}` };
 }
 
+/** True for `name:tag` as parseModelName gives it: nothing else can be asked for. */
+export const isFullName = (text: string): boolean => text.includes(':') && NAME_PATTERN.test(text);
+
 /** One part of a name made from any text: other characters become `-`, at most 64, never empty. */
 export function namePart(text: string): string {
   const plain = text

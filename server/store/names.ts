@@ -1,5 +1,6 @@
 /** Names of the registry as the store sees them: a name whose row was freed since points to nothing. */
 import type { Content } from '../../daxfs/index.ts';
+import { isFullName } from '../../loaders/index.ts';
 import type { ContentRef } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
 import type { StoreContext } from './store-context.ts';
@@ -48,14 +49,17 @@ export class Names {
     return target ? isShown(this.#context.registry.recentContent(target.index), target) : undefined;
   }
 
-  /** Every name with a live content, sorted. The same array while nothing has changed. */
+  /**
+   * Every name with a live content, sorted. The same array while nothing has changed. A name that nobody can ask for (a
+   * damaged row, given its hash by a repair) is none.
+   */
   list(): readonly NamedContent[] {
     const contents = this.#context.registry.contents();
     const names = this.#context.registry.names();
     if (this.#listed?.contents === contents && this.#listed.names === names) return this.#listed.list;
     const live = new Map(contents.map((content) => [content.index, content]));
     const list = names.flatMap(({ name, target }) => {
-      const content = live.get(target.index);
+      const content = isFullName(name) ? live.get(target.index) : undefined;
       return content && sameRef(content, target) && shown.has(content.state) ? [{ full: name, content }] : [];
     });
     this.#listed = { contents, names, list };
@@ -64,7 +68,7 @@ export class Names {
 
   of(ref: ContentRef): string[] {
     const names = this.#context.registry.names();
-    return names.filter(({ target }) => sameRef(target, ref)).map(({ name }) => name);
+    return names.filter(({ name, target }) => sameRef(target, ref) && isFullName(name)).map(({ name }) => name);
   }
 
   /**

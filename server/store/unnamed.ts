@@ -3,6 +3,7 @@
  * looked like one name of several. They can be found by their source (which names them again) or evicted; else they go here.
  */
 import type { Content } from '../../daxfs/index.ts';
+import { isFullName } from '../../loaders/index.ts';
 import type { StoreContext } from './store-context.ts';
 
 /** A live host names what it has published within microseconds; one that was stopped in between loads again. */
@@ -39,7 +40,9 @@ export class Unnamed {
 
   #find(): Content[] {
     const { registry } = this.#context;
-    const named = new Map(registry.names().map(({ target }) => [target.index, target.generation]));
+    const named = new Map(
+      registry.names().flatMap(({ name, target }) => (isFullName(name) ? [[target.index, target.generation]] : [])),
+    );
     const settled = registry.contents().filter(({ state }) => state === 'ready' || state === 'quarantined');
     return settled.filter(({ index, generation }) => named.get(index) !== generation);
   }

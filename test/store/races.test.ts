@@ -189,6 +189,18 @@ describe('a damaged content', () => {
   });
 });
 
+it('a name that nobody can ask for is not listed, and keeps no content', async () => {
+  await load(t.model('a', 2), 'a');
+  const content = contentOf('a:latest');
+  t.opened.registry.setName('a b:latest', refOf(content), null);
+  expect(t.store.list().map(({ name }) => name)).toEqual(['a']);
+  expect(t.store.names.of(content)).toEqual(['a:latest']);
+  t.store.names.remove('a:latest', refOf(content));
+  await sleep(1500);
+  ahead = 2 * graceMs;
+  await until(() => t.opened.registry.contents().length === 0);
+});
+
 describe('loads', () => {
   it('that are cancelled while they publish leave nothing', async () => {
     t.store.onEvent((event) => {
