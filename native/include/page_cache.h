@@ -1,4 +1,4 @@
-// The v8 page cache: slots of one block, found in a window of 8 from a home, shared by all hosts, changed by CAS alone.
+// The v8 page cache: slots of one block, found in a few places (SlotPlaces), shared by all hosts, changed by CAS alone.
 //
 // @atomic slot {state_tag, ref_bit | host_mask}   one 16-byte word for us; a v8 kernel changes state_tag alone
 //   states   FREE -> PENDING(owner) -> VALID(pins) -> FREE ; PENDING -> FREE on a fill error ; PENDING(dead) -> PENDING(taker)
@@ -8,87 +8,36 @@
 //            which; ReleaseHost drops them once its workers are proved gone too
 // Pins: the 4-bit count of the format counts hosts, at most one per host (15 hosts, 15 pins); `host_mask` says which. How
 // often a process holds a slot is counted in its own memory, so any number of readers share one pin.
-// @atomic host_mask   bits 0..14 hosts; bits 16..31 grow with every pin, so that an unpin that slept over a pin of the same
-//   host fails (wraps after 65,536 pins of one slot inside that one window). While PENDING: bit 31, owner in bits 0..19.
+// @atomic host_mask   bits 0..14 hosts; bits 16..30 a sequence that grows with every pin and with every fill, and stays in a
+//   FREE slot, so that an unpin or a Peek that slept over a change fails (wraps after 32,768 changes of one slot inside that
+//   one window; a taker of a dead host's claim starts it anew). While PENDING: bit 31, owner in bits 0..19.
+// One slot per page: whoever claims a slot then looks at all others of the page, and lets go when one has it. Of two
+// claimers the later sees the earlier (both claims are seq_cst and come before both looks), so not both go on.
+// Clock: a hit sets the reference bit, eviction takes a slot without it, the shared hand clears 64 bits for every 256
+// evictions of a process. In a private front a page comes in without the bit (read once: first to go) and the search for
+// a victim begins at another place each time; a kernel-mountable front does both as v8.
 #pragma once
+#include <sched.h>
+
 #include <cerrno>
 #include <cstdint>
+#include <type_traits>
 
-#include "atom.h"
-#include "bounds.h"
-#include "overlay_key.h"
 #include "owner_check.h"
+#include "page_cache_slot.h"
+#include "shared_copy.h"
 
 namespace daxserve {
 
-namespace slot_word {
-inline constexpr uint64_t kFree = 0;
-inline constexpr uint64_t kPending = 1;
-inline constexpr uint64_t kValid = 2;
-inline constexpr layout::Bits kState{0, 2};
-inline constexpr layout::Bits kPins{2, 4};
-inline constexpr layout::Bits kTag{6, 58};
-inline constexpr uint64_t kPinsMax = 15;
-// The second word: ref_bit in its low half, host_mask in its high half.
-inline constexpr layout::Bits kRef{0, 32};
-inline constexpr layout::Bits kMask{32, 15};
-inline constexpr layout::Bits kPinSequence{48, 16};
-inline constexpr uint64_t kOwned = uint64_t{1} << 63;
-inline constexpr layout::Bits kOwnerHost{32, 4};
-inline constexpr layout::Bits kOwnerGeneration{36, 16};
-}  // namespace slot_word
-
-/// Tag of a page: inode numbers below 2^38.
-inline uint64_t PageTag(uint64_t ino, uint64_t page) { return ino << kPageIndexBits | (page & 0xfffff); }
-inline constexpr uint64_t kPageTagInodeEnd = uint64_t{1} << 38;
-
-/// Where a cache lies; `Open` checks it against the region.
-struct PageCacheView {
-  layout::PageCacheHeader* header = nullptr;
-  Pair* slots = nullptr;
-  uint8_t* data = nullptr;
-  uint64_t slot_count = 0;
-  uint64_t block_bytes = 0;
-
-  /// `base` is the cache's first byte, `bytes` what the region has of it. @returns 0, or EINVAL when a rule is broken
-  static int Open(uint8_t* base, uint64_t bytes, uint64_t slot_count, uint64_t block_bytes, PageCacheView& out) {
-    if (slot_count < 8 || (slot_count & (slot_count - 1)) != 0) return EINVAL;
-    if (block_bytes < 4096 || (block_bytes & (block_bytes - 1)) != 0 || bytes < block_bytes) return EINVAL;
-    auto* header = reinterpret_cast<layout::PageCacheHeader*>(base);
-    const uint64_t meta = RealAtom::Load(&header->slot_meta_offset, std::memory_order_acquire);
-    const uint64_t data = RealAtom::Load(&header->slot_data_offset, std::memory_order_acquire);
-    const auto meta_bytes = CheckedMul(slot_count, sizeof(layout::Slot));
-    const auto data_bytes = CheckedMul(slot_count, block_bytes);
-    if (!meta_bytes || !data_bytes || meta % 16 != 0 || data % 8 != 0) return EINVAL;
-    if (!InBounds(meta, *meta_bytes, bytes) || !InBounds(data, *data_bytes, bytes)) return EINVAL;
-    if (meta < block_bytes || data < meta + *meta_bytes) return EINVAL;
-    out = {header, reinterpret_cast<Pair*>(base + meta), base + data, slot_count, block_bytes};
-    return 0;
-  }
-};
-
-/// What one process saw; each counter is a relaxed add of its own.
-struct PageCacheCounters {
-  uint64_t hits = 0;
-  uint64_t misses = 0;
-  uint64_t fills = 0;
-  uint64_t fill_errors = 0;
-  uint64_t evictions_unreferenced = 0;
-  uint64_t evictions_second_chance = 0;
-  uint64_t evictions_forced = 0;
-  uint64_t pending_waits = 0;
-  uint64_t fallbacks = 0;
-  uint64_t takeovers = 0;
-};
-
 struct PageCacheOptions {
+  /// host == layout::kNoHost: a guest, who may only Peek.
   Owner self;
   OwnerCheck owners;
-  /// kPrivate spreads homes over the whole tag; kKernel takes its low bits, as v8.
+  /// Where pages may be: SlotPlaces.
   FrontKind homes = FrontKind::kKernel;
   /// Looks at a PENDING slot before giving up; about 1 us each (the format's patience is 10 ms).
   uint32_t wait_rounds = 10000;
-  /// Looks at the window, evictions included, before a caller is told to read directly.
+  /// Looks at the places of a page, evictions included, before a caller is told to read directly.
   uint32_t rounds = 100;
 };
 
@@ -102,38 +51,38 @@ struct PagePin {
 template <typename A>
 class PageCache {
  public:
-  /// `counts`: one zeroed word per slot in this process's own memory; outlives the cache.
+  /// `counts`: one zeroed word per slot in this process's own memory; outlives the cache, as `counters` does (or null).
   PageCache(PageCacheView view, PageCacheOptions options, uint32_t* counts, PageCacheCounters* counters)
-      : view_(view), options_(options), counts_(counts), counters_(counters) {}
+      : view_(view), options_(options), places_(options.homes, view.slot_count), counts_(counts), counters_(counters) {}
 
   /// Pins the page `tag`, filling it with `fill(uint8_t* block) -> errno` when nobody has it.
+  /// @param evict false: only a free slot is taken for it
   /// @returns 0; EAGAIN: no slot can be had now, read the source directly; or what `fill` returned (the slot is FREE again)
   template <typename Fill>
-  int Pin(uint64_t tag, Fill fill, PagePin& out) {
+  int Pin(uint64_t tag, Fill fill, PagePin& out, bool evict = true) {
+    if (options_.self.host >= layout::kHostsMax) return GiveUp();
     bool missed = false;
     for (uint32_t round = 0; round < options_.rounds; round++) {
-      Window window = Look(tag);
-      if (window.hit) {
-        if (!PinSlot(window.at, tag)) continue;
+      const Place place = Look(tag);
+      if (place.hit) {
+        if (!PinSlot(place.at, tag)) continue;
         Count(missed ? nullptr : &PageCacheCounters::hits);
-        return Hold(window.at, out);
+        return Hold(place.at, out);
       }
       if (!missed) Count(&PageCacheCounters::misses);
       missed = true;
-      if (window.pending) {
-        const int waited = WaitOrTakeOver(window.at, tag);
+      if (place.pending) {
+        const int waited = WaitOrTakeOver(place.at, tag);
         if (waited == EAGAIN) return GiveUp();
-        if (waited == kTaken) return FillSlot(window.at, tag, fill, out);
+        if (waited == kTaken) return FillSlot(place.at, tag, TakenSequence(), fill, out);
         continue;
       }
-      if (!window.vacant) {
+      if (!place.vacant) {
+        if (!evict) return EAGAIN;
         if (!Evict(tag)) A::Pause();
         continue;
       }
-      Pair expected = window.vacancy;
-      if (!A::Cas16(&view_.slots[window.at], expected, PendingWord(tag))) continue;
-      AddPending(1);
-      return FillSlot(window.at, tag, fill, out);
+      if (Claim(place, tag)) return FillSlot(place.at, tag, slot_word::kSequence.get(place.vacancy.hi), fill, out);
     }
     return GiveUp();
   }
@@ -150,6 +99,24 @@ class PageCache {
       if (!Mine(seen)) return;
       if (A::Cas16(slot, seen, Dropped(seen, options_.self.host))) return;
     }
+  }
+
+  /// For who may not pin: `copy(const uint8_t* block)` copies what may be changing; true: what it copied is the page.
+  template <typename Copy>
+  bool Peek(uint64_t tag, Copy copy) {
+    for (int tries = 0; tries < kPeekTriesMax; tries++) {
+      const Place place = Look(tag);
+      if (!place.hit) break;
+      const Pair before = LoadPair(&view_.slots[place.at]);
+      if (!Is(before.lo, slot_word::kValid, tag)) continue;
+      copy(Block(place.at));
+      ReadFence<A>();
+      if (!SamePage(before, LoadPair(&view_.slots[place.at]))) continue;
+      Count(&PageCacheCounters::hits);
+      return true;
+    }
+    Count(&PageCacheCounters::misses);
+    return false;
   }
 
   /// One turn of the shared clock: whoever moves the hand clears the reference bits of 64 slots.
@@ -183,11 +150,26 @@ class PageCache {
     for (uint64_t at = 0; at < view_.slot_count; at++) {
       Pair seen = LoadPair(&view_.slots[at]);
       if (!DeadPending(seen)) continue;
-      if (!A::Cas16(&view_.slots[at], seen, {0, 0})) continue;
+      if (!A::Cas16(&view_.slots[at], seen, Freed(TakenSequence()))) continue;
       AddPending(~uint32_t{0});
       freed++;
     }
     return freed;
+  }
+
+  /// Gives up every page that nobody pins (their source has changed). @returns slots that are pinned or being filled
+  uint64_t Forget() {
+    uint64_t left = 0;
+    for (uint64_t at = 0; at < view_.slot_count; at++) {
+      for (int tries = 0; tries < kCasTriesMax && !TryEvict(at, true, nullptr); tries++) {
+        const Pair seen = LoadPair(&view_.slots[at]);
+        const uint64_t state = slot_word::kState.get(seen.lo);
+        if (state == slot_word::kValid && slot_word::kPins.get(seen.lo) == 0) continue;
+        left += state != slot_word::kFree;
+        break;
+      }
+    }
+    return left;
   }
 
   const uint8_t* Block(uint64_t slot) const { return view_.data + slot * view_.block_bytes; }
@@ -195,11 +177,12 @@ class PageCache {
 
  private:
   static constexpr int kCasTriesMax = 1 << 16;
-  static constexpr uint64_t kWindow = 8;
+  static constexpr int kPeekTriesMax = 8;
   static constexpr uint64_t kSweepSlots = 64;
+  static constexpr uint32_t kSweepEvictions = 256;
   static constexpr int kTaken = -1;
 
-  struct Window {
+  struct Place {
     bool hit = false;
     bool pending = false;
     bool vacant = false;
@@ -207,12 +190,8 @@ class PageCache {
     Pair vacancy{};
   };
 
-  uint64_t Home(uint64_t tag) const {
-    return (options_.homes == FrontKind::kKernel ? tag : MixGroup(tag)) & (view_.slot_count - 1);
-  }
-
   static Pair LoadPair(const Pair* slot) {
-    // Not one moment: every use ends in a Cas16 that compares both words.
+    // Not one moment: every use ends in a Cas16 that compares both words, or in SamePage.
     const uint64_t lo = A::Load(&slot->lo, std::memory_order_acquire);
     return {lo, A::Load(&slot->hi, std::memory_order_acquire)};
   }
@@ -220,22 +199,54 @@ class PageCache {
   static bool Is(uint64_t word, uint64_t state, uint64_t tag) {
     return slot_word::kState.get(word) == state && slot_word::kTag.get(word) == tag;
   }
+  static bool IsOf(uint64_t word, uint64_t tag) {
+    return Is(word, slot_word::kValid, tag) || Is(word, slot_word::kPending, tag);
+  }
 
-  Window Look(uint64_t tag) const {
-    Window window;
-    const uint64_t home = Home(tag);
-    for (uint64_t i = 0; i < kWindow; i++) {
-      const uint64_t at = (home + i) & (view_.slot_count - 1);
-      const uint64_t word = A::Load(&view_.slots[at].lo, std::memory_order_acquire);
-      if (Is(word, slot_word::kValid, tag)) return {true, false, false, at, {}};
-      if (Is(word, slot_word::kPending, tag)) return {false, true, false, at, {}};
-      if (slot_word::kState.get(word) == slot_word::kFree && !window.vacant) {
-        window.vacant = true;
-        window.at = at;
-        window.vacancy = {word, A::Load(&view_.slots[at].hi, std::memory_order_acquire)};
+  /// No pin and no fill between the two looks; a reference bit that changed does not matter, nor a pin that was dropped.
+  static bool SamePage(const Pair& before, const Pair& after) {
+    return Is(after.lo, slot_word::kValid, slot_word::kTag.get(before.lo)) &&
+           slot_word::kSequence.get(after.hi) == slot_word::kSequence.get(before.hi);
+  }
+
+  /// The page, or who fills it, or a free slot for it: of several windows that of the emptiest.
+  Place Look(uint64_t tag) const {
+    Place place;
+    uint64_t most = 0;
+    for (uint64_t window = 0; window < places_.windows(); window++) {
+      const uint64_t start = places_.Start(tag, window);
+      Place here;
+      uint64_t free = 0;
+      for (uint64_t i = 0; i < SlotPlaces::kWindow; i++) {
+        const uint64_t at = places_.At(start, i);
+        const uint64_t word = A::Load(&view_.slots[at].lo, std::memory_order_acquire);
+        if (Is(word, slot_word::kValid, tag)) return {true, false, false, at, {}};
+        if (Is(word, slot_word::kPending, tag)) return {false, true, false, at, {}};
+        if (slot_word::kState.get(word) != slot_word::kFree || free++ > 0) continue;
+        here = {false, false, true, at, {word, A::Load(&view_.slots[at].hi, std::memory_order_acquire)}};
       }
+      if (free > most) place = here;
+      if (free > most) most = free;
     }
-    return window;
+    return place;
+  }
+
+  /// Takes the free slot, unless another slot has the page by now.
+  bool Claim(const Place& place, uint64_t tag) {
+    Pair expected = place.vacancy;
+    if (!A::Cas16(&view_.slots[place.at], expected, PendingWord(tag))) return false;
+    AddPending(1);
+    A::Fence(std::memory_order_seq_cst);
+    bool alone = true;
+    places_.Each(tag, 0, [&](uint64_t at) {
+      return alone = at == place.at || !IsOf(A::Load(&view_.slots[at].lo, std::memory_order_seq_cst), tag);
+    });
+    if (alone) return true;
+    Pair mine = PendingWord(tag);
+    if (A::Cas16(&view_.slots[place.at], mine, Freed(slot_word::kSequence.get(place.vacancy.hi)))) AddPending(~uint32_t{0});
+    // Two that step back for each other come again at different times.
+    for (uint32_t spin = 0; spin < options_.self.host * 4; spin++) A::Pause();
+    return false;
   }
 
   bool Mine(const Pair& slot) const { return Holds(slot, options_.self.host); }
@@ -251,11 +262,13 @@ class PageCache {
     return slot;
   }
 
+  static Pair Freed(uint64_t sequence) { return {0, slot_word::kSequence.set(0, sequence)}; }
+
   /// The slot with it: count and mask move together, the reference bit is set. False: 15 pins already.
   bool Pinned(const Pair& slot, Pair& out) const {
     out = slot;
     out.hi = slot_word::kRef.set(slot.hi, 1);
-    out.hi = slot_word::kPinSequence.set(out.hi, slot_word::kPinSequence.get(slot.hi) + 1);
+    out.hi = slot_word::kSequence.set(out.hi, slot_word::kSequence.get(slot.hi) + 1);
     if (Mine(slot)) return true;
     const uint64_t pins = slot_word::kPins.get(slot.lo);
     if (pins == slot_word::kPinsMax) return false;
@@ -302,24 +315,37 @@ class PageCache {
     for (uint32_t round = 0; round < options_.wait_rounds; round++) {
       Pair seen = LoadPair(&view_.slots[at]);
       if (!Is(seen.lo, slot_word::kPending, tag)) return 0;
-      if (DeadPending(seen) && A::Cas16(&view_.slots[at], seen, PendingWord(tag))) {
+      // Asking about the owner is a system call.
+      if (round % kAskRounds == 0 && DeadPending(seen) && A::Cas16(&view_.slots[at], seen, PendingWord(tag))) {
         Count(&PageCacheCounters::takeovers);
         return kTaken;
       }
-      for (int spin = 0; spin < kSpinsPerRound; spin++) A::Pause();
+      Wait(round);
     }
     return EAGAIN;
   }
 
+  /// About a microsecond; a filler may be waiting for this very processor.
+  static void Wait(uint32_t round) {
+    if constexpr (std::is_same_v<A, RealAtom>) {
+      if (round >= kSpinRounds) {
+        sched_yield();
+        return;
+      }
+    }
+    for (int spin = 0; spin < kSpinsPerRound; spin++) A::Pause();
+  }
+
   /// Fills a slot that is PENDING by us. Only its owner ever writes to it, and publishes by a CAS that names the owner.
   template <typename Fill>
-  int FillSlot(uint64_t at, uint64_t tag, Fill& fill, PagePin& out) {
+  int FillSlot(uint64_t at, uint64_t tag, uint64_t sequence, Fill& fill, PagePin& out) {
     const int error = fill(view_.data + at * view_.block_bytes);
     Pair expected = PendingWord(tag);
-    Pair next{0, 0};
+    Pair next = Freed(sequence + 1);
     if (error == 0) {
       A::FetchAdd(&counts_[at], uint32_t{1}, std::memory_order_seq_cst);
-      Pinned({slot_word::kTag.set(slot_word::kValid, tag), 0}, next);
+      Pinned({slot_word::kTag.set(slot_word::kValid, tag), next.hi}, next);
+      if (places_.mixed()) next.hi = slot_word::kRef.set(next.hi, 0);
     }
     const bool done = A::Cas16(&view_.slots[at], expected, next);
     if (done) AddPending(~uint32_t{0});
@@ -340,26 +366,29 @@ class PageCache {
     Pair seen = LoadPair(&view_.slots[at]);
     if (slot_word::kState.get(seen.lo) != slot_word::kValid || slot_word::kPins.get(seen.lo) != 0) return false;
     if (!any && slot_word::kRef.get(seen.hi) != 0) return false;
-    if (!A::Cas16(&view_.slots[at], seen, {0, 0})) return false;
+    if (!A::Cas16(&view_.slots[at], seen, Freed(slot_word::kSequence.get(seen.hi)))) return false;
     Count(counter);
     return true;
   }
 
-  /// One of the window's 8, unreferenced first; always through FREE. False: all pinned or PENDING.
+  /// One of the page's places, unreferenced first; always through FREE. False: all pinned or PENDING.
   bool Evict(uint64_t tag) {
-    const uint64_t home = Home(tag), mask = view_.slot_count - 1;
-    for (uint64_t i = 0; i < kWindow; i++) {
-      if (TryEvict((home + i) & mask, false, &PageCacheCounters::evictions_unreferenced)) return true;
-    }
-    for (uint64_t i = 0; i < kWindow; i++) ClearRef((home + i) & mask);
+    // @atomic turn_  this process's own; relaxed: any value will do
+    const uint32_t turn = A::FetchAdd(&turn_, uint32_t{1}, std::memory_order_relaxed);
+    if (turn % kSweepEvictions == kSweepEvictions - 1) Sweep();
+    const uint64_t from = places_.mixed() ? MixGroup(turn) % (places_.windows() * SlotPlaces::kWindow) : 0;
+    const auto try_all = [&](bool any, uint64_t PageCacheCounters::* counter) {
+      bool evicted = false;
+      places_.Each(tag, from, [&](uint64_t at) { return !(evicted = TryEvict(at, any, counter)); });
+      return evicted;
+    };
+    if (try_all(false, &PageCacheCounters::evictions_unreferenced)) return true;
+    places_.Each(tag, 0, [&](uint64_t at) {
+      ClearRef(at);
+      return true;
+    });
     A::Pause();
-    for (uint64_t i = 0; i < kWindow; i++) {
-      if (TryEvict((home + i) & mask, false, &PageCacheCounters::evictions_second_chance)) return true;
-    }
-    for (uint64_t i = 0; i < kWindow; i++) {
-      if (TryEvict((home + i) & mask, true, &PageCacheCounters::evictions_forced)) return true;
-    }
-    return false;
+    return try_all(false, &PageCacheCounters::evictions_second_chance) || try_all(true, &PageCacheCounters::evictions_forced);
   }
 
   /// A lost CAS means somebody just used the slot: then the bit may stay.
@@ -379,6 +408,10 @@ class PageCache {
     }
   }
 
+  /// A sequence for a slot whose last one is lost with its owner: where this process is in its evictions says nothing
+  /// about it, so a sleeper meets its own number by chance only.
+  uint64_t TakenSequence() { return MixGroup(A::FetchAdd(&turn_, uint32_t{1}, std::memory_order_relaxed)); }
+
   int GiveUp() {
     Count(&PageCacheCounters::fallbacks);
     return EAGAIN;
@@ -390,11 +423,15 @@ class PageCache {
     }
   }
 
+  static constexpr uint32_t kAskRounds = 64;
+  static constexpr uint32_t kSpinRounds = 100;
   static constexpr int kSpinsPerRound = 20;
   PageCacheView view_;
   PageCacheOptions options_;
+  SlotPlaces places_;
   uint32_t* counts_;
   PageCacheCounters* counters_;
+  uint32_t turn_ = 0;
 };
 
 }  // namespace daxserve
