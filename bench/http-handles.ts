@@ -112,7 +112,7 @@ async function listenReal(folder: string) {
   await opened.store.settled('m');
   const lifecycle = new Lifecycle();
   const deps = { lifecycle, metrics: new Metrics(lifecycle), logger, clock: Date.now };
-  lifecycle.adopt({ store: opened.store, leases: opened.leases, region: regionView(region, opened.registry) });
+  lifecycle.adopt({ ...opened, region: regionView(region, opened.registry) });
   const app = await buildApp(loadConfig({ folder }), deps);
   await app.listen({ port: 0, host: '127.0.0.1' });
   const close = async () => {

@@ -32,7 +32,7 @@ for (let content = 0; content < MODELS / 10; content++) {
 }
 const lifecycle = new Lifecycle();
 const metrics = new Metrics(lifecycle);
-lifecycle.adopt({ store: opened.store, leases: opened.leases, region: regionView(region, opened.registry) });
+lifecycle.adopt({ ...opened, region: regionView(region, opened.registry) });
 const samples: number[] = [];
 for (let scrape = -5; scrape < SCRAPES; scrape++) {
   const started = process.hrtime.bigint();

@@ -2,13 +2,19 @@
  * Taking a row among the hosts of a region. On one kernel the lock on the row's first byte decides at once who is alive;
  * across kernels only the heartbeat speaks.
  */
+
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostIdentity } from '../native/index.ts';
+import { encodeWord } from './codec.ts';
 import { daxfsError } from './errors.ts';
 import type { RangeLock } from './fence.ts';
 import { lockDomain } from './host-identity.ts';
-import { CONSTANTS, HOST_STATE } from './layout.ts';
+import { CONSTANTS, HOST_STATE, hostWord, NO_HOST } from './layout.ts';
 import type { Region } from './region.ts';
-import { findBeating, type HostRow, hostRowOffset, readHostRows } from './region-hosts.ts';
+import { findBeating, type HostRow, hostRowOffset, readHostRow, readHostRows } from './region-hosts.ts';
+
+/** Cleaning up a row takes about this long. */
+const retryMs = 20;
 
 /** A row of ours; released by `release`, by the death of this process, by nothing else. */
 export interface HostLock extends RangeLock {
@@ -49,8 +55,19 @@ function busy(row: HostRow, where: string): Error {
   );
 }
 
+/** A survivor of this kernel that died while it cleaned up a row would keep its successor out: LIVE -> LAPSED. */
+function markDeadRecoverer(region: Region, { state, byHost }: HostRow, own: string): void {
+  if (state !== HOST_STATE.RECOVERING || byHost >= CONSTANTS.hostsMax.value) return;
+  const by = readHostRow(region.mapping, region.header, byHost);
+  if (by.state !== HOST_STATE.LIVE || by.bootId !== own || isRowLocked(region, byHost)) return;
+  const wordOf = (of: number) =>
+    encodeWord(hostWord, { state: of, generation: by.generation, by_host: NO_HOST, by_generation: 0 });
+  region.mapping.cas64(hostRowOffset(region.header, byHost), wordOf(HOST_STATE.LIVE), wordOf(HOST_STATE.LAPSED));
+}
+
 /** Rows that carry our name. Same kernel: the lock decides. Another one: it is us before a reboot, unless it still beats. */
 async function takeOwnRow(region: Region, rows: HostRow[], own: string): Promise<HostLock | null> {
+  for (const row of rows) markDeadRecoverer(region, row, own);
   const here = rows.find((row) => row.bootId === own);
   if (here) {
     const lock = lockRow(region, here.index);
@@ -119,6 +136,7 @@ export async function takeHostRow(
     for (let tries = 0; ; tries++) {
       const lock = await chooseRow(region, identity, own);
       if (attachOrRelease(lock, attach, tries < CONSTANTS.hostsMax.value)) return lock;
+      await sleep(retryMs);
     }
   } finally {
     attaching.release();
@@ -136,7 +154,7 @@ async function chooseRow(region: Region, { name }: HostIdentity, own: string): P
   );
 }
 
-/** False when a host of another kernel was quicker to take that free row, which only attaching finds out. */
+/** False when a host of another kernel was quicker to take that row, or cleans it up, which only attaching finds out. */
 function attachOrRelease(lock: HostLock, attach: (index: number) => void, again: boolean): boolean {
   try {
     attach(lock.index);

@@ -21,6 +21,7 @@ export { type OpenedRegion, type OpenRegionOptions, openRegion } from './open-re
 export { type OpenOrCreateOptions, Region, type RegionFacts } from './region.ts';
 export { type CreateOptions, deleteRegion } from './region-create.ts';
 export type { Coherence, RegionHeader } from './region-format.ts';
+export { findBeating, type HostRow, readHostRow } from './region-hosts.ts';
 export type { Capacities, Geometry } from './region-layout.ts';
 export type { OpenOptions } from './region-open.ts';
 export { type Host, Registry } from './registry.ts';

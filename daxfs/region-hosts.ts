@@ -5,7 +5,7 @@ import type { Backing } from './backing.ts';
 import { decode, decodeWord } from './codec.ts';
 import { DaxfsError, daxfsError } from './errors.ts';
 import { lockDomain } from './host-identity.ts';
-import { CONSTANTS, HOST_STATE, hostRow, hostWord } from './layout.ts';
+import { CONSTANTS, HOST_STATE, hostRow, hostWord, NO_HOST } from './layout.ts';
 import { type RegionHeader, readHeader } from './region-format.ts';
 
 export interface HostRow {
@@ -13,6 +13,8 @@ export interface HostRow {
   /** Value of HOST_STATE. */
   state: number;
   generation: number;
+  /** While it is recovering: the row of the host at work. */
+  byHost: number;
   name: string;
   /** 32 hex digits. */
   bootId: string;
@@ -33,6 +35,7 @@ export function readHostRow(mapping: Mapping, header: RegionHeader, index: numbe
     index,
     state: word.state ?? HOST_STATE.FREE,
     generation: word.generation ?? 0,
+    byHost: word.by_host ?? NO_HOST,
     name: row.name.subarray(0, Math.min(row.name_len, row.name.length)).toString('utf8'),
     bootId: row.boot_id.toString('hex'),
     pid: row.pid,

@@ -50,8 +50,9 @@ export interface Chunk {
   contentGeneration: number | null;
 }
 
-/** Whether a host that is gone can still be running somewhere: a paused one may finish what it was writing. */
-export type DeathProof = 'dead' | 'lapsed';
+/** What is known of a host whose leavings are undone, as the native side numbers it. */
+const DEATH_PROOF = { lapsed: 0, dead: 1, gone: 2 } as const;
+export type DeathProof = keyof typeof DEATH_PROOF;
 
 /** The part of a Region that the registry lives in. */
 export interface RegistryHome {
@@ -150,7 +151,7 @@ export class Registry {
       const { generation } = this.#native.attachHost(index, identity);
       this.#hostIndex = index;
       this.#native.startHeartbeat(this.#header.heartbeatIntervalMs);
-      return { generation, recovered: this.#native.recoverHost(index, true) };
+      return { generation, recovered: this.#native.recoverHost(index, DEATH_PROOF.dead) };
     });
   }
 
@@ -178,10 +179,11 @@ export class Registry {
 
   /**
    * Undoes what dead generations of a row claimed; the row is free again when no pin is left. Idempotent.
-   * @param proof `dead`: it cannot be running; `lapsed`: what it may still write into is quarantined
+   * @param proof `lapsed`: it may be paused, and what it may still write into is quarantined; `dead`: it cannot be running;
+   * `gone`: nor can its workers, and its pins are cleared
    */
   recover(index: number, proof: DeathProof = 'dead'): Recovered {
-    return this.#call(() => this.#native.recoverHost(index, proof === 'dead'));
+    return this.#call(() => this.#native.recoverHost(index, DEATH_PROOF[proof]));
   }
 
   /** Clears the pin of a host whose workers are proved gone. */

@@ -132,6 +132,8 @@ export interface Recovered {
   contents: number;
   chunks: number;
   names: number;
+  /** Bits in the masks of contents. */
+  pins: number;
 }
 
 /**
@@ -202,10 +204,10 @@ export interface Registry {
   lapseHost(row: number, generation: number): boolean;
   /**
    * Undoes the claims of dead generations of `row` (also of our own row): contents, chunks, names. Idempotent.
-   * `proven`: the host cannot be running any more (its lock is free on this kernel, or an operator said so); else what
-   * it may still be writing into is quarantined until a later call is proven.
+   * `proof`: 0 it is silent: what it may still be writing into is quarantined until a later call knows more; 1 it cannot
+   * be running any more (its lock is free on this kernel); 2 nor can its workers (an operator's word): its pins go too.
    */
-  recoverHost(row: number, proven: boolean): Recovered;
+  recoverHost(row: number, proof: 0 | 1 | 2): Recovered;
   /** Clears the mask bit of a dead host from a content; the caller has proved that its workers are gone. */
   clearHostBit(index: number, row: number): void;
 }

@@ -4,7 +4,7 @@ import { DaxfsError } from '../daxfs/errors.ts';
 import type { TensorInfo } from '../loaders/tensor.ts';
 import { findCode } from './codes.ts';
 import type { HandleInList } from './schemas/handle.ts';
-import type { HostInfo, RegionInfo } from './schemas/region.ts';
+import type { FencedHost, HostInfo, RegionInfo } from './schemas/region.ts';
 import type { LoadRequest, Model } from './services.ts';
 
 export type ListedHandle = Static<typeof HandleInList>;
@@ -87,6 +87,11 @@ export class ApiClient {
 
   hosts(): Promise<HostInfo[]> {
     return this.#all('/hosts', {});
+  }
+
+  /** Takes seconds: the service watches the host's heartbeat first. */
+  fenceHost(name: string): Promise<FencedHost> {
+    return this.#json('POST', `/hosts/${encodeURIComponent(name)}/fence`);
   }
 
   region(): Promise<RegionInfo> {

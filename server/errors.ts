@@ -34,6 +34,8 @@ export const SERVER_ERRORS = {
   MODEL_WAIT_TIMEOUT: { kind: 'timeout', title: 'The model was not ready in time' },
   MODEL_ROWS_FULL: { kind: 'full', title: 'All rows of the registry are taken' },
   TENSOR_NOT_FOUND: { kind: 'not_found', title: 'There is no such tensor or file in the model' },
+  HOST_NOT_FOUND: { kind: 'not_found', title: 'There is no such host' },
+  HOST_ALIVE: { kind: 'conflict', title: 'The host is alive' },
   HANDLE_NOT_FOUND: { kind: 'not_found', title: 'There is no such handle' },
   HANDLE_EXPIRED: { kind: 'stale', title: 'The handle has ended' },
   HANDLE_BAD_TOKEN: { kind: 'forbidden', title: 'The token does not belong to the handle' },

@@ -1,10 +1,11 @@
 /** One service from start to end: listen at once, open the region, serve, stop on a signal. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import { parseAddress, urlOf } from './address.ts';
 import { buildApp, buildOpsApp } from './app.ts';
 import { type Config, printable } from './config.ts';
 import { serverError } from './errors.ts';
-import { Lifecycle } from './lifecycle.ts';
+import { Lifecycle, starting } from './lifecycle.ts';
 import { Metrics } from './metrics.ts';
 import { type OpenedServices, openServices } from './open-services.ts';
 import { socketOptions, WorkerSocket } from './socket/worker-socket.ts';
@@ -13,6 +14,9 @@ import type { App, Deps } from './web.ts';
 const LINE_TIMEOUT_MS = 10_000;
 /** Requests that are still running then are cut off. */
 const DRAIN_MS = 10_000;
+
+/** Between two tries to adopt the region anew. */
+const REATTACH_MS = 1000;
 
 /** What the command shows while a service runs. */
 export interface ServeHooks {
@@ -23,7 +27,8 @@ export interface RunningService {
   /** With the port that was given out when 0 was asked for. */
   url: string;
   socketPath: string;
-  opened: OpenedServices;
+  /** As of now: opened anew after another host took us for dead. */
+  readonly opened: OpenedServices;
   /** Stops in order; a second call hurries. Resolves when everything is closed. */
   stop(): Promise<void>;
 }
@@ -77,7 +82,7 @@ class Service {
   readonly #hurry = new AbortController();
   #socket: WorkerSocket | null = null;
   #opened: OpenedServices | null = null;
-  #opening: Promise<OpenedServices> | null = null;
+  #opening: Promise<void> | null = null;
   #stopped: Promise<void> | null = null;
 
   constructor(deps: Deps) {
@@ -86,7 +91,7 @@ class Service {
 
   /** Health answers from here on, models only once the region is adopted. */
   async start(config: Config, hooks: ServeHooks): Promise<RunningService> {
-    const { logger, lifecycle, metrics, clock } = this.#deps;
+    const { logger } = this.#deps;
     logger.info({ config: printable(config) }, 'service.start');
     const app = await buildApp(config, this.#deps);
     this.#apps.push(app);
@@ -97,23 +102,24 @@ class Service {
     const url = await listen(app, config.listen);
     if (config.opsListen !== undefined) await this.#listenOps(config.opsListen);
     const { path: socketPath } = this.#socket;
-    const { onReserve } = hooks;
-    this.#opening = openServices({
-      config,
-      env: process.env,
-      logger,
-      clock,
+    this.#opening = this.#adopt(config, socketPath, hooks);
+    await this.#opening;
+    logger.info({ url, socketPath, region: this.opened.services.region.info() }, 'service.ready');
+    const opened = () => this.opened;
+    return {
+      url,
       socketPath,
-      onEvent: metrics.onStoreEvent,
-      ...(onReserve && { onReserve }),
-      signal: lifecycle.stopSignal,
-    });
-    const opened = await this.#opening;
-    this.#opened = opened;
-    lifecycle.adopt(opened.services);
-    this.#socket.adopt(opened.services);
-    logger.info({ url, socketPath, region: opened.services.region.info() }, 'service.ready');
-    return { url, socketPath, opened, stop: () => this.stop() };
+      get opened() {
+        return opened();
+      },
+      stop: () => this.stop(),
+    };
+  }
+
+  /** As of now. @throws ServerError SERVER_STARTING */
+  get opened(): OpenedServices {
+    if (!this.#opened) throw starting();
+    return this.#opened;
   }
 
   stop(): Promise<void> {
@@ -126,6 +132,46 @@ class Service {
     const ops = buildOpsApp(this.#deps);
     this.#apps.push(ops);
     await listen(ops, address);
+  }
+
+  async #adopt(config: Config, socketPath: string, { onReserve }: ServeHooks): Promise<void> {
+    const { logger, lifecycle, metrics, clock } = this.#deps;
+    const opened = await openServices({
+      config,
+      env: process.env,
+      logger,
+      clock,
+      socketPath,
+      onEvent: metrics.onStoreEvent,
+      onLost: () => {
+        this.#opening = this.#reattach(config, socketPath);
+      },
+      ...(onReserve && { onReserve }),
+      signal: lifecycle.endSignal,
+    });
+    this.#opened = opened;
+    lifecycle.adopt(opened.services);
+    this.#socket?.adopt(opened.services);
+  }
+
+  /** Another host took us for dead: lets go of everything and comes back as a new host, as after a restart. */
+  async #reattach(config: Config, socketPath: string): Promise<void> {
+    const { lifecycle, logger } = this.#deps;
+    const lost = this.#opened;
+    lifecycle.lose();
+    this.#socket?.dismiss();
+    this.#opened = null;
+    await lost?.close().catch((err: unknown) => logger.error({ err }, 'service.lost'));
+    while (!this.#stopped) {
+      try {
+        await this.#adopt(config, socketPath, {});
+        logger.info('service.reattached');
+        return;
+      } catch (err) {
+        logger.error({ err }, 'service.reattach');
+        await sleep(REATTACH_MS);
+      }
+    }
   }
 
   /** readyz says 503 and waits end; requests drain; workers are let go; the region is closed last. */

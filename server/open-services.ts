@@ -33,6 +33,8 @@ export interface OpenOptions {
   onEvent: (event: StoreEvent) => void;
   /** Bytes reserved while a region is being created. */
   onReserve?: (done: number, total: number) => void;
+  /** Told once when another host has taken us for dead: close, and open again. */
+  onLost: () => void;
   signal: AbortSignal;
 }
 
@@ -65,7 +67,7 @@ async function openRegion({ config, onReserve, signal }: OpenOptions) {
 /** @throws DaxfsError that says why the region cannot be created or adopted */
 export async function openServices(options: OpenOptions): Promise<OpenedServices> {
   const { region, created, choice } = await openRegion(options);
-  const { config, env, logger, clock, socketPath, onEvent } = options;
+  const { config, env, logger, clock, socketPath, onEvent, onLost } = options;
   try {
     const opened = await openStore({
       region,
@@ -74,16 +76,17 @@ export async function openServices(options: OpenOptions): Promise<OpenedServices
       evict: config.evict,
       handlesMax: config.handles,
       onEvent,
+      onLost,
       log: logger,
       now: clock,
     });
-    const { registry, store, leases } = opened;
+    const { registry, store, leases, fence } = opened;
     leases.socketPath = socketPath;
     const close = async () => {
       await opened.close();
       region.close();
     };
-    return { services: { store, leases, region: regionView(region, registry) }, created, choice, close };
+    return { services: { store, leases, region: regionView(region, registry), fence }, created, choice, close };
   } catch (error) {
     region.close();
     throw error;

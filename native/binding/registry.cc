@@ -206,12 +206,15 @@ Napi::Value RegistryObject::LapseHost(Info info) {
 Napi::Value RegistryObject::RecoverHost(Info info) {
   Core* core = OpenAttached(info.Env());
   uint32_t row;
+  uint64_t proof;
   if (core == nullptr || !GetRow(info[0], row)) return info.Env().Undefined();
-  const Recovered done = core->Recover(row, info[1].ToBoolean());
+  if (!GetNumber(info[1], "proof", static_cast<uint64_t>(Proof::kGone), proof)) return info.Env().Undefined();
+  const Recovered done = core->Recover(row, static_cast<Proof>(proof));
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("contents", static_cast<double>(done.contents));
   result.Set("chunks", static_cast<double>(done.chunks));
   result.Set("names", static_cast<double>(done.names));
+  result.Set("pins", static_cast<double>(done.pins));
   return result;
 }
 

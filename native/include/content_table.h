@@ -99,6 +99,18 @@ class ContentTable {
     });
   }
 
+  /// Clears the bit of a host in every content. @return in how many it was set
+  uint64_t ClearPins(uint32_t row) {
+    uint64_t cleared = 0;
+    for (uint32_t i = 0; i < count(); i++) {
+      const uint64_t word = Word(i);
+      if (!HoldsMask(words::StateOfContent(word)) || (words::MaskOfContent(word) >> row & 1) == 0) continue;
+      ClearBit({i, words::GenerationOfContent(word)}, row);
+      cleared++;
+    }
+    return cleared;
+  }
+
   /// READY -> DRAINING. @param pins the hosts that may hold it; a pin of another one, even one set this instant, refuses
   bool Drain(ContentRef ref, uint64_t pins = ~uint64_t{0}) {
     return ChangeState(ref, words::ContentState::kDraining, false, pins);

@@ -21,8 +21,9 @@ struct HostIdentity {
 };
 
 // @atomic host_row.word
-//   states   LIVE -> FREE | LAPSED ; LAPSED -> RECOVERING(by a survivor) -> FREE | LAPSED ; FREE, or any state by a new
-//            attach of the same name, -> RECOVERING(by itself, g+1) -> LIVE(g+1). The generation never goes back.
+//   states   LIVE -> FREE | LAPSED ; LAPSED -> RECOVERING(by a survivor) -> FREE | LAPSED ; FREE, or by a new attach of
+//            the same name any state but RECOVERING(by a live survivor), -> RECOVERING(by itself, g+1) -> LIVE(g+1). The
+//            generation never goes back.
 //   order    every change: acquire-release CAS. Alive: acquire load.
 //   because  whoever sees a claim's host gone must also see all that the host had claimed before it went
 //   weaker?  a relaxed Alive could read an older LIVE and leave a dead claim for the next sweep: late, never wrong
@@ -51,12 +52,14 @@ class HostTable {
   }
 
   /// Takes a FREE row, or in any state the row of a predecessor of the same name or of a host of the same kernel.
-  /// Nothing when the row is another's. The caller holds the row's lock, so a host of this kernel in it is dead, and has
+  /// Nothing when the row is another's, or while a live survivor cleans it up: that ends soon. The caller holds the row's lock, so a host of this kernel in it is dead, and has
   /// seen that no host of this name beats on another.
   std::optional<HostRef> Attach(uint32_t row, const HostIdentity& identity, uint64_t now_ms) {
     uint64_t word = Word(row);
     for (int tries = 0; tries < kTriesMax; tries++) {
       if (words::StateOfHost(word) != words::HostState::kFree && !MayTake(row, identity)) return std::nullopt;
+      if (words::StateOfHost(word) == words::HostState::kRecovering && Alive(words::RecovererOf(word)))
+        return std::nullopt;
       const uint32_t before = words::GenerationOfHost(word);
       const HostRef self{row, (before + 1) & kGenerationMax};
       const uint64_t taken = words::Host(words::HostState::kRecovering, before, self);

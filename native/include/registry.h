@@ -14,6 +14,17 @@ struct Recovered {
   uint64_t contents = 0;
   uint64_t chunks = 0;
   uint64_t names = 0;
+  uint64_t pins = 0;
+};
+
+/// What is known of a host whose leavings are undone.
+enum class Proof {
+  /// Silent: what it may still be writing into is quarantined.
+  kLapsed,
+  /// It cannot be running any more; its workers may.
+  kDead,
+  /// Neither it nor its workers can (an operator's word): its pins go too.
+  kGone,
 };
 
 /// Checksum of a content row: XXH3-64 of digest..images, with the fields that change later taken as 0.
@@ -110,9 +121,9 @@ class Registry {
   /// Undoes what dead generations of `row` left: contents, then chunks, then names; then the row is FREE, or LAPSED
   /// while a pin or a quarantined chunk still names it. Every step is a CAS from exactly what was seen, so a recovery
   /// cut short is finished by the next one, and two at once do no harm.
-  /// @param proven the host cannot be running any more; else what it may still be writing into is quarantined
-  Recovered Recover(uint32_t row, bool proven) {
+  Recovered Recover(uint32_t row, Proof proof) {
     Recovered done;
+    const bool proven = proof != Proof::kLapsed;
     if (row >= hosts_.count() || !Attached()) return done;
     const auto turn = hosts_.BeginRecovery(row, self_);
     if (turn == HostTable<A>::Turn::kAnother) return done;
@@ -123,6 +134,8 @@ class Registry {
     }
     done.chunks = chunks_.SweepDead(hosts_, row, proven);
     for (uint32_t i = 0; i < names_.count(); i++) done.names += names_.UndoDeadClaim(i, row);
+    // Only while the row is RECOVERING(self), when no successor can attach to it: its pins are under the same bit.
+    if (proof == Proof::kGone && turn == HostTable<A>::Turn::kMine) done.pins = contents_.ClearPins(row);
     if (turn == HostTable<A>::Turn::kMine) hosts_.EndRecovery(row, self_, Referenced(row));
     return done;
   }

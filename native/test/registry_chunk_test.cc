@@ -61,14 +61,14 @@ void TestDuel() {
   ok &= det::RunSeeded(roomy, 1, 30000).ok;
 }
 
-void BuryOne(bool proven) {
+void BuryOne(Proof proof) {
   const uint32_t gone = det::Crashed(1) ? 1 : 0;
-  at->Bury(gone, 2, proven);
+  at->Bury(gone, 2, proof);
 }
 
 void TestCrash() {
   const det::Scenario one{"allocate, one stops", Reset, {Allocates(0, 2), Allocates(1, 2)}, [] {
-                            BuryOne(true);
+                            BuryOne(Proof::kDead);
                             at->CheckNothingOf(0);
                             runs[0].reset();
                             CheckOwned({2, 2});
@@ -77,11 +77,11 @@ void TestCrash() {
   ok &= det::ExploreCrashes(one, 0, Preempt(3, 3000)).ok;
   const det::Scenario unproven{"allocate, one may be paused", Reset, {Allocates(0, 2), Allocates(1, 2)}, [] {
                                  const uint32_t claimed = at->ChunksIn(words::ChunkState::kClaimed);
-                                 BuryOne(false);
+                                 BuryOne(Proof::kLapsed);
                                  const uint32_t own = runs[1] ? 2 : 0;
                                  DET_CHECK(at->ChunksIn(words::ChunkState::kQuarantined) == claimed - own);
                                  DET_CHECK(words::StateOfHost(at->HostRowAt(0)->word) == words::HostState::kLapsed);
-                                 at->host(2).Recover(0, true);
+                                 at->host(2).Recover(0, Proof::kDead);
                                  DET_CHECK(at->ChunksIn(words::ChunkState::kQuarantined) == 0);
                                  at->CheckNothingOf(0);
                                }};
@@ -91,7 +91,7 @@ void TestCrash() {
 /// Host 0 allocates while host 1 takes it for dead, cleans up and allocates for itself.
 void TestTakenForDead() {
   const auto bury = [] {
-    at->Bury(0, 1, false);
+    at->Bury(0, 1, Proof::kLapsed);
     runs[1] = at->host(1).AllocateRun(refs[1], 2);
   };
   const det::Scenario scenario{"allocate by a host taken for dead", Reset, {Allocates(0, 2), bury}, [] {
@@ -102,7 +102,7 @@ void TestTakenForDead() {
                                    }
                                  }
                                  // What the paused host still had is found by the next look, and nothing is lost.
-                                 at->host(1).Recover(0, true);
+                                 at->host(1).Recover(0, Proof::kDead);
                                  at->CheckNothingOf(0);
                                  DET_CHECK(at->ChunksIn(words::ChunkState::kFree) == (runs[1] ? 3u : 5u));
                                }};
@@ -130,14 +130,14 @@ void TestLife() {
   ok &= det::RunSeeded(two, 1, 30000).ok;
   const det::Scenario one{"a life that stops", Reset, {life(0), life(1)}, [all_free] {
                             at->CheckSound();
-                            BuryOne(true);
+                            BuryOne(Proof::kDead);
                             at->CheckNothingOf(0);
                             // What was published stays; it is drained, its pin cleared and freed by the survivor.
                             at->host(2).contents().ClearBit(refs[0], 0);
                             at->host(2).contents().Drain(refs[0]);
                             at->host(2).Free(refs[0]);
                             all_free();
-                            at->host(2).Recover(0, true);
+                            at->host(2).Recover(0, Proof::kDead);
                             DET_CHECK(words::StateOfHost(at->HostRowAt(0)->word) == words::HostState::kFree);
                           }};
   ok &= det::ExploreCrashes(one, 0, Preempt(1, 500)).ok;

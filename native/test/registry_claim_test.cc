@@ -70,7 +70,7 @@ void CheckAfterCrash() {
   uint32_t gone = 0;
   while (gone + 1 < kHosts && !Stopped(gone)) gone++;
   const uint32_t survivor = (gone + 1) % kHosts;
-  world->Bury(gone, survivor, true);
+  world->Bury(gone, survivor, Proof::kDead);
   world->CheckNothingOf(gone);
   world->CheckSound();
   const bool there = world->RowsOf(kKey) == 1;
@@ -95,7 +95,7 @@ void TestCrash() {
 void TestPausedClaimant() {
   const auto bury_and_claim = [] {
     world->host(1).hosts().Lapse(world->host(0).self());
-    world->host(1).Recover(0, false);
+    world->host(1).Recover(0, Proof::kLapsed);
     results[1] = world->host(1).Claim(kKey, 5);
   };
   const auto check = [] {
@@ -106,7 +106,7 @@ void TestPausedClaimant() {
     DET_CHECK(!(own && results[1].outcome == ClaimOutcome::kClaimed));
     // What it may still write into is not used by anybody else.
     if (results[1].outcome == ClaimOutcome::kClaimed) DET_CHECK(world->Row(results[1].ref.index)->source_key_lo == kKey.lo);
-    world->Bury(0, 1, true);
+    world->Bury(0, 1, Proof::kDead);
     world->CheckNothingOf(0);
     world->CheckSound();
   };

@@ -67,14 +67,14 @@ void TestPinAgainstFree() {
   ok &= det::Explore(two).ok;
   const auto stopped_pin = [] { pinned = world.host(1).Pin(content); };
   const det::Scenario dead{"a pin whose host stops stays", Reset, {DrainsAndFrees(0), stopped_pin}, [] {
-                             world.Bury(1, 2, true);
+                             world.Bury(1, 2, Proof::kDead);
                              const bool bit = (words::MaskOfContent(world.Row(content.index)->word) & 2) != 0;
                              if (bit) DET_CHECK(ChunksUsed() && !freed[0]);
                              DET_CHECK(words::StateOfHost(world.HostRowAt(1)->word) ==
                                        (bit ? words::HostState::kLapsed : words::HostState::kFree));
                              world.host(2).contents().ClearBit(content, 1);
                              FreeTheRest(2);
-                             world.host(2).Recover(1, true);
+                             world.host(2).Recover(1, Proof::kDead);
                              DET_CHECK(words::StateOfHost(world.HostRowAt(1)->word) == words::HostState::kFree);
                            }};
   ok &= det::ExploreCrashes(dead, 1).ok;

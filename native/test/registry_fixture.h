@@ -58,9 +58,9 @@ class World {
   }
 
   /// Declares `row` dead and lets `by` clean up.
-  Recovered Bury(uint32_t row, uint32_t by, bool proven) {
+  Recovered Bury(uint32_t row, uint32_t by, Proof proof) {
     host(by).hosts().Lapse(host(row).self());
-    return host(by).Recover(row, proven);
+    return host(by).Recover(row, proof);
   }
 
   /// A content of host `row` with `count` chunks from `first`, made directly.

@@ -90,12 +90,12 @@ void TestCrash() {
     DET_CHECK(now.outcome == NameOutcome::kSet);
     DET_CHECK(world.host(2).names().Find(kName) == second);
     DET_CHECK(world.BucketsOf(kName) == 1);
-    DET_CHECK(world.host(1).Recover(0, true).names == 0);
+    DET_CHECK(world.host(1).Recover(0, Proof::kDead).names == 0);
   };
   const det::Scenario two{"name set, one stops", Prepare, {Sets(0, &first, {}), Sets(1, &second, {})}, check};
   ok &= det::ExploreCrashes(two, 0, Runs(20000)).ok;
   const det::Scenario swept{"name set, one stops and is swept", Prepare, two.actors, [check] {
-                              world.Bury(0, 1, true);
+                              world.Bury(0, 1, Proof::kDead);
                               check();
                             }};
   ok &= det::ExploreCrashes(swept, 0, Runs(20000)).ok;
@@ -104,7 +104,7 @@ void TestCrash() {
 /// Host 0 sets while host 1 takes it for dead, sweeps and sets; host 0 goes on.
 void TestTakenForDead() {
   const auto bury = [] {
-    world.Bury(0, 1, false);
+    world.Bury(0, 1, Proof::kLapsed);
     results[1] = world.host(1).SetName(kName, second, {});
   };
   const det::Scenario scenario{"name set by a host taken for dead", Prepare, {Sets(0, &first, kNothing), bury}, [] {

@@ -26,8 +26,8 @@ void Reset() {
   for (auto& one : done) one = {};
 }
 
-std::function<void()> Recovers(uint32_t row, bool proven = true) {
-  return [row, proven] { done[row] = world.host(row).Recover(0, proven); };
+std::function<void()> Recovers(uint32_t row, Proof proof = Proof::kDead) {
+  return [row, proof] { done[row] = world.host(row).Recover(0, proof); };
 }
 
 void CheckUndone() {
@@ -54,19 +54,19 @@ void TestTwoSurvivors() {
 void TestSurvivorStops() {
   const det::Scenario one{"a survivor stops, the next one goes on", Reset, {Recovers(1)}, [] {
                             world.host(2).hosts().Lapse(world.host(1).self());
-                            world.host(2).Recover(1, true);
-                            world.host(2).Recover(0, true);
+                            world.host(2).Recover(1, Proof::kDead);
+                            world.host(2).Recover(0, Proof::kDead);
                             CheckUndone();
                             world.CheckNothingOf(1);
                           }};
   ok &= det::ExploreCrashes(one, 0).ok;
   const det::Scenario paused{"a survivor is taken for dead and goes on", Reset, {Recovers(1), [] {
                                world.host(2).hosts().Lapse(world.host(1).self());
-                               world.host(2).Recover(0, true);
-                               world.host(2).Recover(1, true);
+                               world.host(2).Recover(0, Proof::kDead);
+                               world.host(2).Recover(1, Proof::kDead);
                              }}, [] {
-                               world.host(2).Recover(0, true);
-                               world.host(2).Recover(1, true);
+                               world.host(2).Recover(0, Proof::kDead);
+                               world.host(2).Recover(1, Proof::kDead);
                                CheckUndone();
                              }};
   ok &= det::Explore(paused, Preempt(2, 30000)).ok;
@@ -74,26 +74,28 @@ void TestSurvivorStops() {
 }
 
 void TestUnproven() {
-  const det::Scenario lapsed{"a host that may be paused", Reset, {Recovers(1, false), Recovers(2, false)}, [] {
+  const det::Scenario lapsed{"a host that may be paused", Reset, {Recovers(1, Proof::kLapsed), Recovers(2, Proof::kLapsed)}, [] {
                                DET_CHECK(world.ChunksIn(words::ChunkState::kQuarantined) == 2);
                                DET_CHECK(StateOfHost(0) == words::HostState::kLapsed);
                                DET_CHECK(world.RowsOf(kKey) == 0);
-                               DET_CHECK(world.host(1).Recover(0, false).chunks == 0);
-                               world.host(1).Recover(0, true);
+                               DET_CHECK(world.host(1).Recover(0, Proof::kLapsed).chunks == 0);
+                               world.host(1).Recover(0, Proof::kDead);
                                CheckUndone();
                              }};
   ok &= det::Explore(lapsed, Preempt(2, 30000)).ok;
 }
 
-/// The successor of host 0 attaches and cleans up its own row while a survivor does the same.
+/// The successor of host 0 attaches and cleans up its own row while a survivor does the same. While the survivor is at
+/// it, the row can't be had: the successor comes again.
 void TestSuccessor() {
   static bool attached;
   const auto succeed = [] {
     attached = world.host(0).Attach(0, World::Identity(0), 2000);
-    if (attached) done[0] = world.host(0).Recover(0, true);
+    if (attached) done[0] = world.host(0).Recover(0, Proof::kDead);
   };
-  const auto check = [] {
-    world.host(1).Recover(0, true);
+  const auto check = [succeed] {
+    if (!attached) succeed();
+    world.host(1).Recover(0, Proof::kDead);
     DET_CHECK(attached && world.host(0).Attached());
     DET_CHECK(StateOfHost(0) == words::HostState::kLive);
     DET_CHECK(world.HostRowAt(0)->name[0] == 'a' && world.HostRowAt(0)->attached_at_ms == 2000);
@@ -105,6 +107,33 @@ void TestSuccessor() {
   const det::Scenario scenario{"a successor and a survivor", Reset, {succeed, Recovers(1)}, check};
   ok &= det::Explore(scenario, Preempt(2, 30000)).ok;
   ok &= det::RunSeeded(scenario, 1, 20000).ok;
+}
+
+/// An operator says that host 0 and its workers are gone, at the moment at which it comes back and pins again: what the
+/// dead one had pinned is cleared, the successor's pin is not.
+void TestGone() {
+  static bool pinned;
+  static ContentRef content;
+  const auto setup = [] {
+    world.Reset();
+    content = world.Publish(0, kKey, 1, true);
+    world.host(0).hosts().Lapse(world.host(0).self());
+    pinned = false;
+  };
+  const auto succeed = [] { pinned = world.host(0).Attach(0, World::Identity(0), 2000) && world.host(0).Pin(content); };
+  const auto fence = [] { done[1] = world.host(1).Recover(0, Proof::kGone); };
+  const auto mask = [] { return words::MaskOfContent(world.Row(content.index)->word); };
+  const det::Scenario comes_back{"an operator fences a host that comes back", setup, {succeed, fence}, [mask] {
+                                   DET_CHECK(done[1].pins <= 1);
+                                   DET_CHECK(pinned ? mask() == 1 : done[1].pins == 1 && mask() == 0);
+                                 }};
+  ok &= det::Explore(comes_back, Preempt(3, 30000)).ok;
+  const det::Scenario cut{"an operator's survivor dies", setup, {fence}, [mask] {
+                            world.host(2).hosts().Lapse(world.host(1).self());
+                            world.host(2).Recover(0, Proof::kGone);
+                            DET_CHECK(mask() == 0 && StateOfHost(0) == words::HostState::kFree);
+                          }};
+  ok &= det::ExploreCrashes(cut, 0).ok;
 }
 
 void TestAttach() {
@@ -132,7 +161,7 @@ void TestAttach() {
                                 if (StateOfHost(0) == words::HostState::kLive) {
                                   other.hosts().Lapse({0, words::GenerationOfHost(world.HostRowAt(0)->word)});
                                 }
-                                other.Recover(0, true);
+                                other.Recover(0, Proof::kDead);
                                 DET_CHECK(StateOfHost(0) == words::HostState::kFree);
                               }};
   ok &= det::ExploreCrashes(stopped, 0).ok;
@@ -161,6 +190,7 @@ void TestDetach() {
 
 int main() {
   TestDetach();
+  TestGone();
   TestAttach();
   TestTwoSurvivors();
   TestSurvivorStops();

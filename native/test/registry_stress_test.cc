@@ -182,7 +182,7 @@ pid_t Spawn(const Memory& memory, uint32_t row, uint64_t run) {
   if (child != 0) return child;
   Host host(memory.base, memory.geometry);
   if (!host.Attach(row, Identity(row), 1)) Broken("a successor can't attach");
-  host.Recover(row, true);
+  host.Recover(row, Proof::kDead);
   // The bits of a predecessor: its readers died with it.
   for (uint32_t i = 0; i < host.contents().count(); i++) {
     host.contents().ClearBit({i, words::GenerationOfContent(host.contents().Word(i))}, row);
@@ -194,11 +194,11 @@ pid_t Spawn(const Memory& memory, uint32_t row, uint64_t run) {
 void Bury(Host& survivor, uint32_t row) {
   const uint64_t word = survivor.hosts().Word(row);
   survivor.hosts().Lapse({row, words::GenerationOfHost(word)});
-  survivor.Recover(row, true);
+  survivor.Recover(row, Proof::kDead);
   for (uint32_t i = 0; i < survivor.contents().count(); i++) {
     survivor.contents().ClearBit({i, words::GenerationOfContent(survivor.contents().Word(i))}, row);
   }
-  survivor.Recover(row, true);
+  survivor.Recover(row, Proof::kDead);
 }
 
 void Kill(pid_t child) {

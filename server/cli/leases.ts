@@ -38,15 +38,25 @@ async function listHosts(options: ApiOptions): Promise<void> {
   );
 }
 
+async function fence(name: string, options: ApiOptions & { yes?: boolean }): Promise<void> {
+  if (!options.yes)
+    throw serverError(
+      'SERVER_BAD_CONFIG',
+      `Fencing ${name} gives back what it and its workers held, also where they still read it; add --yes when they are gone.`,
+    );
+  const fenced = await clientOf(options).fenceHost(name);
+  const { contents, chunks, names, pins } = fenced;
+  print(
+    options.json ?? false,
+    fenced,
+    () => `fenced ${name}: undid ${contents} loads, ${chunks} chunks, ${names} names, ${pins} pins`,
+  );
+}
+
 export function addLeaseCommands(program: Command): void {
   withApi(program.command('handles').description('list leases')).action(listHandles);
   const hosts = withApi(program.command('hosts').description('list the services on this region')).action(listHosts);
   withApi(hosts.command('fence <name>').description('declare a host dead, so that what it held is given back'))
-    .option('--yes', 'really')
-    .action((name: string) => {
-      throw serverError(
-        'SERVER_UNSUPPORTED',
-        `Fencing ${name} by hand is not built yet; a dead host on this machine is found by itself.`,
-      );
-    });
+    .option('--yes', 'it and all its workers are gone for good')
+    .action(fence);
 }

@@ -59,7 +59,7 @@ function loadRoute(app: App, { lifecycle, metrics }: Deps): void {
       reply.header('location', modelPath(model));
       if (outcome === 'hit') return reply.code(200).send(model);
       if (!request.query.wait) return reply.code(202).send(model);
-      const settled = await store.settled(fullName(model), closeSignal(reply.raw, lifecycle.stopSignal));
+      const settled = await store.settled(fullName(model), closeSignal(reply.raw, lifecycle.endSignal));
       return reply.code(201).send(readyOrThrow(settled));
     },
   );

@@ -2,7 +2,7 @@
 import { pageByKey } from '../paging.ts';
 import { listOf } from '../schemas/common.ts';
 import { problems } from '../schemas/problem.ts';
-import { HostInfo, HostsQuery, RegionInfo } from '../schemas/region.ts';
+import { FencedHost, HostInfo, HostParams, HostsQuery, RegionInfo } from '../schemas/region.ts';
 import type { App, Deps } from '../web.ts';
 
 export function regionRoutes(app: App, { lifecycle }: Deps): void {
@@ -33,5 +33,19 @@ export function regionRoutes(app: App, { lifecycle }: Deps): void {
     },
     async (request) =>
       pageByKey(lifecycle.services.region.hosts(), request.query, 100, ({ row }) => String(row).padStart(3, '0')),
+  );
+  app.post(
+    '/hosts/:name/fence',
+    {
+      config: { scope: 'admin' },
+      schema: {
+        tags: ['region'],
+        operationId: 'fenceHost',
+        summary: "The operator's word that a host and all its workers are gone: what it held is given back",
+        params: HostParams,
+        response: { 200: FencedHost, ...problems(400, 401, 403, 404, 409, 500, 503) },
+      },
+    },
+    async (request) => lifecycle.services.fence(request.params.name),
   );
 }

@@ -52,6 +52,16 @@ export const HostInfo = Type.Object({
 });
 export type HostInfo = Static<typeof HostInfo>;
 
+export const HostParams = strict({ name: Type.String({ minLength: 1, maxLength: 64, description: 'host id' }) });
+export const FencedHost = Type.Object({
+  name: text('host id'),
+  contents: integer('loads of it that were undone'),
+  chunks: integer('chunks given back'),
+  names: integer('unfinished changes of names'),
+  pins: integer('contents that it held for its workers'),
+});
+export type FencedHost = Static<typeof FencedHost>;
+
 export const HostsQuery = strict(pageQuery(100, 100));
 
 export const Health = Type.Object({

@@ -104,9 +104,9 @@ export class Connection {
     this.#leaseId = null;
     if (id === null) return;
     this.#deps.lifecycle
-      .adopted()
-      .leases.release(id)
-      // Released over HTTP meanwhile: nothing is left to do.
+      .peek()
+      ?.leases.release(id)
+      // Released over HTTP, or with all others, meanwhile: nothing is left to do.
       .catch((error: unknown) => this.#deps.logger.debug({ err: error }, 'socket.release'));
   }
 
@@ -137,7 +137,7 @@ export class Connection {
     try {
       const { lifecycle, metrics } = this.#deps;
       const request = parseRequest(line);
-      const gone = AbortSignal.any([this.#gone.signal, lifecycle.stopSignal]);
+      const gone = AbortSignal.any([this.#gone.signal, lifecycle.endSignal]);
       const { granted, startedAt } = await attach(lifecycle.services, request, this.#peer, metrics, gone);
       await this.#hand(granted);
       metrics.observeAttach(granted.handle.kind, Number(process.hrtime.bigint() - startedAt) / 1e9);

@@ -75,6 +75,13 @@ export class WorkerSocket {
     });
   }
 
+  /** Ends every connection, so that workers attach anew; what they have mapped stays theirs. */
+  dismiss(): void {
+    this.#unsubscribe();
+    this.#unsubscribe = () => {};
+    for (const connection of this.#connections) connection.close();
+  }
+
   /** Stops listening and ends every connection; what workers have mapped stays theirs. Idempotent. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
@@ -82,9 +89,8 @@ export class WorkerSocket {
   }
 
   async #close(): Promise<void> {
-    this.#unsubscribe();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const connection of this.#connections) connection.close();
+    this.dismiss();
     await closed;
     this.#unlock();
   }

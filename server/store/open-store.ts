@@ -6,6 +6,7 @@ import type { Recovered } from '../../native/index.ts';
 import { RegionLeaseBook } from '../leases.ts';
 import type { StoreEvent } from '../services.ts';
 import { ContentViews } from './content-views.ts';
+import { type Fenced, fenceHost } from './fencing.ts';
 import { Gate } from './gate.ts';
 import { Holds } from './holds.ts';
 import { RegionModelStore } from './model-store.ts';
@@ -23,6 +24,8 @@ export interface OpenStoreOptions {
   handlesMax?: number;
   /** Told of everything from attaching on. */
   onEvent?: (event: StoreEvent) => void;
+  /** Told once when another host has taken us for dead: nothing here may touch the region any more. */
+  onLost?: () => void;
   now?: () => number;
 }
 
@@ -33,6 +36,8 @@ export interface OpenedStore {
   registry: Registry;
   store: RegionModelStore;
   leases: RegionLeaseBook;
+  /** As fenceHost. */
+  fence(name: string): Promise<Fenced>;
   /** Cancels loads, ends leases in the books, leaves the host row. Weights stay. */
   close(): Promise<void>;
 }
@@ -65,18 +70,21 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
     const gate = new Gate(loadsMax);
     const context: StoreContext = { region, registry, holds, views, gate, sources, evict, log, now, emit };
     const store = new RegionModelStore(context, events);
-    const reaper = new Reaper(context, (content) => store.tellDraining(content));
+    const reaper = new Reaper(context, {
+      onDraining: (content) => store.tellDraining(content),
+      onLost: options.onLost ?? (() => {}),
+    });
     const leases = new RegionLeaseBook(context, store, handlesMax, (ref) => reaper.review(ref));
     reaper.start();
     const close = async () => {
       await store.close();
       leases.close();
       reaper.stop();
-      reaper.sweepSafely();
+      if (registry.stillAttached()) reaper.sweepSafely();
       registry.detach();
       lock.release();
     };
-    return { registry, store, leases, close };
+    return { registry, store, leases, fence: (name) => fenceHost(context, name), close };
   } catch (error) {
     registry.detach();
     lock.release();

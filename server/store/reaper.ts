@@ -1,6 +1,7 @@
 /** Gives memory back in the background: settles our bits, frees what drains, undoes what dead hosts left. */
 import { type Content, type Host, isRowLocked, lockDomain, tryLockAttaching } from '../../daxfs/index.ts';
 import type { ContentRef } from '../../native/index.ts';
+import { Heartbeats } from './heartbeats.ts';
 import type { StoreContext } from './store-context.ts';
 import { Unnamed } from './unnamed.ts';
 
@@ -9,30 +10,38 @@ const intervalMs = 250;
 /** Contents without a name are rare and in no hurry. */
 const sweepsPerUnnamed = 4;
 
+export interface ReaperHooks {
+  /** Told of every draining content that has leases here, at every sweep. */
+  onDraining: (content: Content) => void;
+  /** Told once when another host has taken us for dead. */
+  onLost: () => void;
+}
+
 export class Reaper {
   readonly #context: StoreContext;
   readonly #unnamed: Unnamed;
-  readonly #onDraining: (content: Content) => void;
+  readonly #hooks: ReaperHooks;
   /** Whose locks we see. */
   readonly #kernel: string;
+  readonly #heartbeats: Heartbeats;
   /** Dead attaches of hosts of which the claims are undone; their pins may be left. */
   readonly #undone = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #sweeps = 0;
   #failing: unknown;
 
-  /** @param onDraining told of every draining content that has leases here, at every sweep */
-  constructor(context: StoreContext, onDraining: (content: Content) => void) {
+  constructor(context: StoreContext, hooks: ReaperHooks) {
     this.#context = context;
-    this.#onDraining = onDraining;
+    this.#hooks = hooks;
     this.#unnamed = new Unnamed(context);
     this.#kernel = lockDomain(context.region).toString('hex');
+    this.#heartbeats = new Heartbeats(context.region.header.heartbeatLimitMs);
   }
 
   start(): void {
     this.sweep();
     this.#unnamed.sweepAlone();
-    this.#timer = setInterval(() => this.sweepSafely(), intervalMs).unref();
+    this.#timer = setInterval(() => this.#safely(() => this.#tick()), intervalMs).unref();
   }
 
   stop(): void {
@@ -49,11 +58,14 @@ export class Reaper {
   /** One pass over hosts and contents. Costs little when nothing has changed. */
   sweep(): void {
     const { registry, holds, views } = this.#context;
-    for (const host of registry.hosts()) if (this.#isDead(host)) this.#bury(host);
+    const hosts = registry.hosts();
+    for (const host of hosts) if (this.#isDead(host)) this.#bury(host);
+    const elsewhere = hosts.filter(({ bootId, state }) => bootId !== this.#kernel && state !== 'lapsed');
+    for (const host of this.#heartbeats.silent(elsewhere, performance.now())) this.#lapse(host);
     for (const content of registry.contents()) {
       if (content.state === 'ready') holds.settle(content);
       if (content.state !== 'draining') continue;
-      if (holds.count(content) > 0) this.#onDraining(content);
+      if (holds.count(content) > 0) this.#hooks.onDraining(content);
       else if (holds.free(content)) views.forget(content);
     }
     if (this.#sweeps++ % sweepsPerUnnamed === 0) this.#unnamed.sweep();
@@ -62,6 +74,17 @@ export class Reaper {
   /** A sweep that logs its failure; the next one tries again. */
   sweepSafely(): void {
     this.#safely(() => this.sweep());
+  }
+
+  #tick(): void {
+    const { registry, log } = this.#context;
+    if (registry.stillAttached()) {
+      this.sweep();
+      return;
+    }
+    this.stop();
+    log.error({ event: 'host.lost' }, 'another host took this service for dead; it lets go of the region');
+    this.#hooks.onLost();
   }
 
   /** The same failure is logged once, not four times a second. */
@@ -82,6 +105,16 @@ export class Reaper {
   #isDead({ index, bootId }: Host): boolean {
     const { registry, region } = this.#context;
     return index !== registry.hostIndex && bootId === this.#kernel && !isRowLocked(region, index);
+  }
+
+  /** A silent host of another kernel: its claims are undone, with care, and its pins stay. It may only be paused. */
+  #lapse(host: Host): void {
+    const { registry } = this.#context;
+    // Recovering: an attach or a survivor that was cut short.
+    const fresh = registry.lapse(host);
+    if (!fresh && host.state === 'live') return;
+    const { contents, chunks, names } = registry.recover(host.index, 'lapsed');
+    this.#tell(host, fresh, { content: contents, chunk: chunks, name: names, 'host-bit': 0 });
   }
 
   /** While hosts may not attach: a successor in the row would lose the bits that it has just set. */
@@ -114,6 +147,7 @@ export class Reaper {
     for (const [kind, count] of Object.entries(undone)) {
       if (count > 0) emit({ type: 'recovered', kind: kind as keyof typeof undone, count });
     }
-    if (fresh) log.info({ event: 'host.recovered', host: host.name, ...undone }, 'undid what a dead host had claimed');
+    if (fresh)
+      log.info({ event: 'host.recovered', host: host.name, ...undone }, 'undid what a dead or silent host had claimed');
   }
 }

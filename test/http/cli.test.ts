@@ -57,9 +57,10 @@ test('handles, hosts, top, doctor', async () => {
   expect(await json('handles')).toMatchObject([{ model: 'org/m:latest', worker: { pid: process.pid } }]);
   expect(await run('rm', 'org/m')).toMatchObject({ code: 1, stderr: expect.stringContaining('MODEL_LEASED') });
   expect(await json('hosts')).toMatchObject([{ self: true, state: 'live' }]);
+  expect(await run('hosts', 'fence', 'x')).toMatchObject({ code: 2, stderr: expect.stringContaining('add --yes') });
   expect(await run('hosts', 'fence', 'x', '--yes')).toMatchObject({
     code: 1,
-    stderr: expect.stringContaining('not built yet'),
+    stderr: expect.stringContaining('HOST_NOT_FOUND'),
   });
   expect(await json('top')).toMatchObject({ models: [{ name: 'org/m' }], handles: [{}], region: { backing: 'tmpfs' } });
   expect((await run('top')).stdout).toContain('leases 1, 1 workers');

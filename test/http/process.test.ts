@@ -8,6 +8,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { hostIdentity, Region, Registry, takeHostRow } from '../../daxfs/index.ts';
 import { runDaxserve } from '../support/command.ts';
 import { lineClient } from '../support/line-client.ts';
 import { matrices, writeSafetensors } from '../support/models.ts';
@@ -20,6 +21,20 @@ async function started(
   const service = new Service({ size: '64M', ...options });
   onTestFinished(() => service.dispose());
   return service.start(extra(service));
+}
+
+/** Another host of the region, in this process. */
+async function attachedHost(path: string): Promise<Registry> {
+  const region = await Region.open({ path });
+  const attached = new Registry(region);
+  const identity = hostIdentity('other', region);
+  const lock = await takeHostRow(region, identity, (index) => void attached.attach(index, identity));
+  onTestFinished(() => {
+    attached.detach();
+    lock.release();
+    region.close();
+  });
+  return attached;
 }
 
 function writeModel(service: Service, name: string): string {
@@ -51,6 +66,27 @@ test('SIGKILL: the stale socket is replaced and the row taken over', async () =>
   await service.start();
   expect((await service.call('GET', '/models/kept')).body).toMatchObject({ state: 'ready' });
   expect((await service.call('GET', '/hosts')).body).toMatchObject({ items: [{ self: true, state: 'live' }] });
+});
+
+test('taken for dead by another host, it lets go, comes back as a new host and serves; workers attach anew', async () => {
+  const service = await started({ args: ['--host-id', 'paused'] });
+  await service.load(writeModel(service, 'kept'), 'kept');
+  const worker = await lineClient(service.socket);
+  worker.socket.write('{"v":1,"op":"attach","model":"kept"}\n');
+  expect(await worker.line()).toMatchObject({ ok: true });
+  const attached = await attachedHost(service.region);
+  const host = attached.hosts().find(({ name }) => name === 'paused')!;
+  expect(attached.lapse(host)).toBe(true);
+  attached.recover(host.index, 'lapsed');
+  await worker.ended;
+  await vi.waitFor(async () => expect((await service.call('GET', '/readyz')).status).toBe(200), 10_000);
+  expect((await service.call('GET', '/models/kept')).body).toMatchObject({ state: 'ready' });
+  const again = await lineClient(service.socket);
+  again.socket.write('{"v":1,"op":"attach","model":"kept"}\n');
+  expect(await again.line()).toMatchObject({ ok: true });
+  again.socket.destroy();
+  const back = attached.hosts().find(({ name }) => name === 'paused')!;
+  expect([back.state, back.generation]).toEqual(['live', host.generation + 1]);
 });
 
 test('a stop lets go of idle connections at once and waits for a running request', async () => {

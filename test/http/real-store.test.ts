@@ -18,8 +18,8 @@ let app: App;
 
 beforeAll(async () => {
   made = await TestStore.open({ mib: 64 });
-  const { store, leases, registry } = made.opened;
-  app = (await buildTestApp(testDeps({ store, leases, region: regionView(made.region, registry) }))).app;
+  const { registry } = made.opened;
+  app = (await buildTestApp(testDeps({ ...made.opened, region: regionView(made.region, registry) }))).app;
 });
 
 afterAll(async () => {

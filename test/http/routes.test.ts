@@ -9,6 +9,7 @@ import { Compile } from 'typebox/compile';
 import { expect, onTestFinished, test } from 'vitest';
 import { daxfsError } from '../../daxfs/errors.ts';
 import { type ServerErrorCode, serverError } from '../../server/errors.ts';
+import type { Services } from '../../server/lifecycle.ts';
 import { errorOfLoad } from '../../server/problem.ts';
 import { Handle, HandleInList } from '../../server/schemas/handle.ts';
 import { Model } from '../../server/schemas/model.ts';
@@ -30,7 +31,7 @@ interface Call {
   bad?: { url?: string; body?: unknown; place: string };
   scope: 'open' | 'read' | 'admin';
   /** What the call does first; it throws for 500. */
-  first?: { store?: Partial<ModelStore>; leases?: Partial<LeaseBook>; region?: boolean };
+  first?: { store?: Partial<ModelStore>; leases?: Partial<LeaseBook>; region?: boolean; fence?: Services['fence'] };
 }
 
 const boom = () => {
@@ -147,6 +148,14 @@ const CALLS: Call[] = [
     scope: 'read',
     first: { region: true },
   },
+  {
+    method: 'POST',
+    path: '/hosts/{name}/fence',
+    url: '/hosts/h1/fence',
+    bad: { url: `/hosts/${'x'.repeat(65)}/fence`, place: 'path/name' },
+    scope: 'admin',
+    first: { fence: boom },
+  },
   { method: 'GET', path: '/healthz', url: '/healthz', scope: 'open' },
   { method: 'GET', path: '/readyz', url: '/readyz', scope: 'open', first: { region: true } },
   { method: 'GET', path: '/metrics', url: '/metrics', scope: 'read', first: { store: { list: boom } } },
@@ -162,9 +171,9 @@ const CALLS: Call[] = [
 const seen = new Map<string, Set<number>>();
 const checkProblem = Compile(Problem);
 
-function services({ store, leases, region }: NonNullable<Call['first']> = {}) {
+function services({ store, leases, region, fence }: NonNullable<Call['first']> = {}) {
   const stub = stubServices({ ...(store && { store }), ...(leases && { leases }) });
-  return region ? { ...stub, region: { info: boom, hosts: boom } } : stub;
+  return { ...stub, ...(region && { region: { info: boom, hosts: boom } }), ...(fence && { fence }) };
 }
 
 type Testing = Awaited<ReturnType<typeof testApp>>['app'];
@@ -340,6 +349,8 @@ const OUTCOMES: Outcome[] = [
   [501, call('POST', '/models/{name}/handles'), { leases: { reserve: throws('SERVER_UNSUPPORTED') } }],
   [404, call('PUT', '/handles/{id}'), { leases: { renew: throws('HANDLE_NOT_FOUND') } }],
   [410, call('PUT', '/handles/{id}'), { leases: { renew: throws('HANDLE_EXPIRED') } }],
+  [404, call('POST', '/hosts/{name}/fence'), { fence: throws('HOST_NOT_FOUND') }],
+  [409, call('POST', '/hosts/{name}/fence'), { fence: throws('HOST_ALIVE') }],
   [404, call('DELETE', '/handles/{id}'), { leases: { release: throws('HANDLE_NOT_FOUND') } }],
   [410, call('DELETE', '/handles/{id}'), { leases: { release: throws('HANDLE_EXPIRED') } }],
 ];

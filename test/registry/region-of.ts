@@ -35,7 +35,7 @@ export async function attachTo(path: string, name: string): Promise<Attached> {
   open.push(region);
   const registry = new Registry(region);
   const identity = hostIdentity(name);
-  let recovered = { contents: 0, chunks: 0, names: 0 };
+  let recovered = { contents: 0, chunks: 0, names: 0, pins: 0 };
   const lock = await takeHostRow(region, identity, (row) => {
     recovered = registry.attach(row, identity).recovered;
   });

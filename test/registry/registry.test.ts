@@ -249,14 +249,14 @@ describe('hosts', () => {
     expect(one.registry.stillAttached()).toBe(false);
     expect(codeOf(() => one.registry.claim(keyOf(6)))).toBe('DAXFS_HOST_LOST');
     // It may only be paused: what it was writing is set aside.
-    expect(two.registry.recover(0, 'lapsed')).toEqual({ contents: 1, chunks: 2, names: 0 });
+    expect(two.registry.recover(0, 'lapsed')).toEqual({ contents: 1, chunks: 2, names: 0, pins: 0 });
     expect(two.registry.chunkStats()).toMatchObject({ quarantined: 2 });
     expect(two.registry.hosts()[0]).toMatchObject({ state: 'lapsed' });
     one.unlock();
     expect(isHostDead(two.region, first!)).toBe(true);
     const again = await attachTo(path, 'one');
     expect(again.registry.hostIndex).toBe(0);
-    expect(again.recovered).toEqual({ contents: 1, chunks: 2, names: 0 });
+    expect(again.recovered).toEqual({ contents: 1, chunks: 2, names: 0, pins: 0 });
     expect(two.registry.chunkStats()).toMatchObject({ quarantined: 0, free: two.region.chunkCount });
   });
 

@@ -15,6 +15,8 @@ export interface TestStoreOptions {
   mib?: number;
   evict?: boolean;
   now?: () => number;
+  /** Milliseconds. */
+  heartbeat?: { intervalMs: number; limitMs: number };
 }
 
 export class TestStore {
@@ -32,7 +34,11 @@ export class TestStore {
 
   static async open(options: TestStoreOptions = {}): Promise<TestStore> {
     const made = new TestStore(options);
-    made.region = await Region.create({ path: made.path, size: (options.mib ?? 64) * MiB });
+    made.region = await Region.create({
+      path: made.path,
+      size: (options.mib ?? 64) * MiB,
+      heartbeat: options.heartbeat,
+    });
     await made.#open();
     return made;
   }

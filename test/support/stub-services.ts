@@ -121,5 +121,6 @@ export function stubServices(overrides: { store?: Partial<ModelStore>; leases?: 
       ...overrides.leases,
     },
     region: { info: () => REGION, hosts: () => [HOST] },
+    fence: async (name) => ({ name, contents: 0, chunks: 0, names: 0, pins: 0 }),
   };
 }
