@@ -6,6 +6,7 @@ import { type Content, daxfsError } from '../daxfs/index.ts';
 import { parseModelName } from '../loaders/index.ts';
 import type { ContentRef } from '../native/index.ts';
 import { serverError } from './errors.ts';
+import { type Ending, Expiry } from './expiry.ts';
 import { stopping } from './problem.ts';
 import { randomText } from './random-text.ts';
 import type { GrantedHandle, Handle, HandleFile, HandleRequest, LeaseBook } from './services.ts';
@@ -17,20 +18,26 @@ import type { StoreContext } from './store/store-context.ts';
 
 export const ttlSecondsDefault = 60;
 export const ttlSecondsMax = 3600;
-/** Ended handles remembered, so that they answer 410 and not 404. */
-const endedMax = 10_000;
+/** The last handles that ended are remembered, at least so many, so that they answer 410 and not 404. */
+const endedMin = 10_000;
 
 interface Worker {
   pid: number;
   uid: number;
 }
 
+/** Small, as there may be many; what a handle shows besides is the same for all. */
 interface Lease {
-  readonly handle: Handle;
+  readonly id: string;
   readonly token: string | null;
-  readonly ref: ContentRef;
+  /** `name:tag`. */
+  readonly model: string;
+  /** As it was when the lease began. */
+  readonly content: Content;
+  readonly files: readonly HandleFile[];
   worker: Worker | null;
-  timer: NodeJS.Timeout | undefined;
+  /** Null once attached. */
+  ending: Ending<Lease> | null;
   /** The worker was told that its model drains. */
   told: boolean;
 }
@@ -39,7 +46,10 @@ export class RegionLeaseBook implements LeaseBook {
   readonly #context: StoreContext;
   readonly #store: RegionModelStore;
   readonly #leases = new Map<string, Lease>();
-  readonly #ended = new Set<string>();
+  readonly #expiry: Expiry<Lease>;
+  /** Two halves, the older one forgotten at a time: taking the oldest out of one set would search it each time. */
+  #ended = new Set<string>();
+  #endedBefore = new Set<string>();
   readonly #draining = new EventEmitter().setMaxListeners(0);
   readonly #handlesMax: number;
   readonly #review: (ref: ContentRef) => void;
@@ -54,14 +64,17 @@ export class RegionLeaseBook implements LeaseBook {
     this.#handlesMax = handlesMax;
     this.#store = store;
     this.#review = review;
+    this.#expiry = new Expiry(context.now, (lease) => this.#expire(lease));
     this.#unsubscribe = store.onDraining((content) => this.#tellDraining(content));
   }
 
   async reserve(model: string, request: HandleRequest): Promise<Handle> {
-    const ttlSeconds = request.ttlSeconds ?? ttlSecondsDefault;
-    const lease = await this.#open(model, request, randomText(32));
-    lease.handle.expiresAt = this.#expiry(lease, ttlSeconds);
-    return { ...lease.handle, token: lease.token! };
+    const token = randomText(32);
+    const lease = await this.#open(model, request, token);
+    this.#endIn(lease, request.ttlSeconds ?? ttlSecondsDefault);
+    const handle = this.#handle(lease);
+    handle.token = token;
+    return handle;
   }
 
   async attach(model: string, request: HandleRequest, worker: Worker): Promise<GrantedHandle> {
@@ -79,7 +92,7 @@ export class RegionLeaseBook implements LeaseBook {
   }
 
   list(): (Handle & { worker: Worker | null })[] {
-    return [...this.#leases.values()].map(({ handle, worker }) => ({ ...handle, worker }));
+    return [...this.#leases.values()].map((lease) => Object.assign(this.#handle(lease), { worker: lease.worker }));
   }
 
   /** Handles by kind, for metrics. */
@@ -89,8 +102,8 @@ export class RegionLeaseBook implements LeaseBook {
 
   renew(id: string, ttlSeconds: number): Handle {
     const lease = this.#find(id);
-    if (!lease.worker) lease.handle.expiresAt = this.#expiry(lease, ttlSeconds);
-    return lease.handle;
+    if (!lease.worker) this.#endIn(lease, ttlSeconds);
+    return this.#handle(lease);
   }
 
   async release(id: string): Promise<void> {
@@ -107,6 +120,7 @@ export class RegionLeaseBook implements LeaseBook {
     this.#closed = true;
     this.#unsubscribe();
     for (const lease of [...this.#leases.values()]) this.#end(lease);
+    this.#expiry.close();
   }
 
   async #open(model: string, request: HandleRequest, token: string | null): Promise<Lease> {
@@ -119,18 +133,17 @@ export class RegionLeaseBook implements LeaseBook {
     checkWanted(full, content, request);
     // Held before anything is read: from here on the bytes stay.
     if (!this.#context.holds.acquire(content)) throw beingRemoved(full);
-    const ref = { index: content.index, generation: content.generation };
     try {
       const files = selectFiles(await this.#context.views.view(content), request);
       if (this.#closed) throw stopping();
       this.#touch(content);
-      const handle = this.#handle(full, content, files);
-      const lease: Lease = { handle, token, ref, worker: null, timer: undefined, told: false };
-      this.#leases.set(handle.id, lease);
+      const id = randomText(12);
+      const lease: Lease = { id, token, model: full, content, files, worker: null, ending: null, told: false };
+      this.#leases.set(id, lease);
       return lease;
     } catch (error) {
-      this.#context.holds.release(ref);
-      this.#review(ref);
+      this.#context.holds.release(content);
+      this.#review(content);
       throw error;
     }
   }
@@ -141,19 +154,20 @@ export class RegionLeaseBook implements LeaseBook {
     if (now - content.lastAccessMs >= 1000) this.#context.registry.touch(content.index, now);
   }
 
-  #handle(full: string, content: Content, files: readonly HandleFile[]): Handle {
+  /** As it is shown, without its token. */
+  #handle({ id, model, content, files, ending }: Lease): Handle {
     const { uuid, path, sizeBytes, mapAlignment } = this.#context.region;
     return {
-      id: randomText(12),
+      id,
       kind: 'mmap',
-      model: full,
+      model,
       revision: content.revision,
       digest: content.digest!,
       region: { uuid, path, size: sizeBytes, mapAlignment },
       socket: this.socketPath,
       buffers: [{ size: sizeBytes, files: [...files] }],
       manifest: '.daxserve/manifest.json',
-      expiresAt: null,
+      expiresAt: ending?.at ?? null,
     };
   }
 
@@ -161,10 +175,9 @@ export class RegionLeaseBook implements LeaseBook {
     if (this.#closed) throw stopping();
     try {
       const fd = this.#openLocked(lease);
-      clearTimeout(lease.timer);
+      this.#stayOpen(lease);
       lease.worker = worker;
-      lease.handle.expiresAt = null;
-      return { handle: lease.handle, fds: [fd] };
+      return { handle: this.#handle(lease), fds: [fd] };
     } catch (error) {
       this.#end(lease);
       throw error;
@@ -175,50 +188,63 @@ export class RegionLeaseBook implements LeaseBook {
    * A descriptor with locks on the content's ranges. Whoever frees looks first for pins, then for locks; so the lock comes
    * first here and our pin is looked at after it: one of us sees the other.
    */
-  #openLocked({ ref, handle }: Lease): number {
+  #openLocked({ content: ref, model }: Lease): number {
     const { region, registry } = this.#context;
     if (!registry.stillAttached()) throw hostLost();
     const content = this.#store.names.content(ref);
-    if (!content || content.images.length === 0) throw beingRemoved(handle.model);
+    if (!content || content.images.length === 0) throw beingRemoved(model);
     const fd = region.fence.openLease(rangesOf(region, content));
     const now = this.#store.names.content(ref);
     if (now && !now.corrupt && (now.mask & registry.hostBit) !== 0 && registry.stillAttached()) return fd;
     closeSync(fd);
-    throw registry.stillAttached() ? beingRemoved(handle.model) : hostLost();
+    throw registry.stillAttached() ? beingRemoved(model) : hostLost();
   }
 
-  #expiry(lease: Lease, ttlSeconds: number): string {
-    const ttlMs = Math.min(ttlSeconds, ttlSecondsMax) * 1000;
-    clearTimeout(lease.timer);
-    lease.timer = setTimeout(() => {
-      this.#end(lease);
-      this.#context.emit({ type: 'lease-expired' });
-    }, ttlMs).unref();
-    return new Date(this.#context.now() + ttlMs).toISOString();
+  #endIn(lease: Lease, ttlSeconds: number): void {
+    this.#stayOpen(lease);
+    lease.ending = this.#expiry.add(lease, Math.min(ttlSeconds, ttlSecondsMax) * 1000);
+  }
+
+  #stayOpen(lease: Lease): void {
+    if (lease.ending) this.#expiry.remove(lease, lease.ending);
+    lease.ending = null;
+  }
+
+  #expire(lease: Lease): void {
+    lease.ending = null;
+    this.#end(lease);
+    this.#context.emit({ type: 'lease-expired' });
   }
 
   #find(id: string): Lease {
     const lease = this.#leases.get(id);
     if (lease) return lease;
-    if (this.#ended.has(id))
+    if (this.#ended.has(id) || this.#endedBefore.has(id))
       throw serverError('HANDLE_EXPIRED', 'The handle has expired or was released; ask for a new one.');
     throw serverError('HANDLE_NOT_FOUND', 'There is no such handle; ask for one with POST /models/{name}/handles.');
   }
 
   #end(lease: Lease): void {
-    clearTimeout(lease.timer);
-    if (!this.#leases.delete(lease.handle.id)) return;
-    this.#ended.add(lease.handle.id);
-    if (this.#ended.size > endedMax) this.#ended.delete(this.#ended.values().next().value!);
-    this.#context.holds.release(lease.ref);
-    this.#review(lease.ref);
+    this.#stayOpen(lease);
+    if (!this.#leases.delete(lease.id)) return;
+    this.#remember(lease.id);
+    this.#context.holds.release(lease.content);
+    this.#review(lease.content);
+  }
+
+  #remember(id: string): void {
+    if (this.#ended.size >= endedMin) {
+      this.#endedBefore = this.#ended;
+      this.#ended = new Set();
+    }
+    this.#ended.add(id);
   }
 
   #tellDraining(content: Content): void {
     for (const lease of this.#leases.values()) {
-      if (lease.told || !sameRef(lease.ref, content)) continue;
+      if (lease.told || !sameRef(lease.content, content)) continue;
       lease.told = true;
-      this.#draining.emit('draining', lease.handle.id);
+      this.#draining.emit('draining', lease.id);
     }
   }
 }
@@ -228,7 +254,8 @@ function tooMany(max: number): Error {
 }
 
 function hostLost(): Error {
-  const text = 'This service was taken for dead and may not touch the region any more; restart it.';
+  const text =
+    'This service was taken for dead and may not touch the region any more; it attaches anew, ask again in a few seconds.';
   return daxfsError('DAXFS_HOST_LOST', text);
 }
 

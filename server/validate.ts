@@ -25,10 +25,11 @@ export function firstFault(faults: readonly SchemaFault[]): { path: string; mess
 /** Fastify's words for request parts -> ours. */
 const PLACES: Partial<Record<string, string>> = { body: 'body', querystring: 'query', params: 'path' };
 
-/** Fastify's validator compiler: bodies as they are; query and path, which are text, converted first. */
+/** Fastify's validator compiler: bodies as they are; query and path, which are text, converted where they do not fit so. */
 export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
   const check = Compile(schema);
   return (value: unknown) => {
+    if (check.Check(value)) return { value };
     const converted = httpPart === 'body' ? value : Value.Convert(schema, value);
     if (check.Check(converted)) return { value: converted };
     const { path, message } = firstFault(check.Errors(converted));

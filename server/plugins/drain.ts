@@ -7,22 +7,23 @@ import type { Socket } from 'node:net';
 import type { App } from '../web.ts';
 
 export function installDrain(app: App): void {
-  const requests = new Map<Socket, number>();
+  /** The last answer begun on each connection; answers of one connection end in order. */
+  const answers = new Map<Socket, ServerResponse | null>();
   let closing = false;
+  const endAfter = (response: ServerResponse, socket: Socket) => void response.once('close', () => socket.end());
   app.server.on('connection', (socket: Socket) => {
-    requests.set(socket, 0);
-    socket.once('close', () => requests.delete(socket));
+    answers.set(socket, null);
+    socket.once('close', () => answers.delete(socket));
   });
   app.server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
-    requests.set(socket, (requests.get(socket) ?? 0) + 1);
-    response.once('close', () => {
-      const left = (requests.get(socket) ?? 1) - 1;
-      if (!socket.destroyed) requests.set(socket, left);
-      if (closing && left === 0) socket.end();
-    });
+    answers.set(socket, response);
+    if (closing) endAfter(response, socket);
   });
   app.addHook('preClose', async () => {
     closing = true;
-    for (const [socket, running] of requests) if (running === 0) socket.destroy();
+    for (const [socket, response] of answers) {
+      if (response === null || response.writableFinished) socket.destroy();
+      else endAfter(response, socket);
+    }
   });
 }

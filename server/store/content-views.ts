@@ -5,6 +5,7 @@ import type { ContentRef } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
 import type { HandleFile } from '../services.ts';
 import type { Holds } from './holds.ts';
+import { keyOf } from './names.ts';
 
 export interface ContentView {
   readonly manifest: Manifest;
@@ -24,14 +25,21 @@ function handleFile(path: string, digest: string, place: FilePlace): HandleFile 
   return { path, size: place.size, digest, extents };
 }
 
-const keyOf = ({ index, generation }: ContentRef) => `${index}@${generation}`;
 const sizeOf = (content: Content) => content.fileCount + content.tensorCount + 1;
+
+interface Kept {
+  view: Promise<ContentView>;
+  size: number;
+  /** Counts uses: the smallest is the least recently used. */
+  usedAt: number;
+}
 
 export class ContentViews {
   readonly #region: Region;
   readonly #holds: Holds;
-  readonly #views = new Map<string, { view: Promise<ContentView>; size: number }>();
+  readonly #views = new Map<number, Kept>();
   #entries = 0;
+  #uses = 0;
 
   constructor(region: Region, holds: Holds) {
     this.#region = region;
@@ -40,11 +48,9 @@ export class ContentViews {
 
   /** @throws DaxfsError, LoaderError when image or manifest break a rule; ServerError MODEL_NOT_READY */
   view(content: Content): Promise<ContentView> {
-    const key = keyOf(content);
-    const known = this.#views.get(key);
+    const known = this.#views.get(keyOf(content));
     if (!known) return this.#remember(content, this.#readHeld(content));
-    this.#views.delete(key);
-    this.#views.set(key, known);
+    known.usedAt = ++this.#uses;
     return known.view;
   }
 
@@ -60,15 +66,19 @@ export class ContentViews {
 
   #remember(content: Content, view: Promise<ContentView>): Promise<ContentView> {
     const size = sizeOf(content);
-    this.#views.set(keyOf(content), { view, size });
+    this.#views.set(keyOf(content), { view, size, usedAt: ++this.#uses });
     this.#entries += size;
     view.catch(() => this.forget(content));
-    for (const [key, { size: freed }] of this.#views) {
+    if (this.#entries > entriesMax) this.#forgetOldest();
+    return view;
+  }
+
+  #forgetOldest(): void {
+    for (const [key, { size }] of [...this.#views].sort(([, a], [, b]) => a.usedAt - b.usedAt)) {
       if (this.#entries <= entriesMax || this.#views.size === 1) break;
       this.#views.delete(key);
-      this.#entries -= freed;
+      this.#entries -= size;
     }
-    return view;
   }
 
   /** The bytes must not be freed and used again while they are read. */

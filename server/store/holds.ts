@@ -4,8 +4,8 @@
  */
 import type { Content, ContentImage, Region, Registry } from '../../daxfs/index.ts';
 import type { ContentRef } from '../../native/index.ts';
+import { keyOf } from './names.ts';
 
-const keyOf = (ref: ContentRef) => `${ref.index}@${ref.generation}`;
 const holdable = new Set(['ready', 'draining', 'quarantined']);
 
 function rangesIn(region: Region, runs: readonly Pick<ContentImage, 'firstChunk' | 'chunkCount'>[]) {
@@ -23,7 +23,7 @@ export function rangesOf(region: Region, content: Content): { offset: number; le
 export class Holds {
   readonly #region: Region;
   readonly #registry: Registry;
-  readonly #counts = new Map<string, number>();
+  readonly #counts = new Map<number, number>();
 
   constructor(region: Region, registry: Registry) {
     this.#region = region;
@@ -33,15 +33,17 @@ export class Holds {
   /** Takes one hold. False when the content is no longer ready. */
   acquire(ref: ContentRef): boolean {
     if (!this.#registry.pin(ref)) return false;
-    this.#counts.set(keyOf(ref), this.count(ref) + 1);
+    const key = keyOf(ref);
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
     return true;
   }
 
   /** Gives one hold back; the bit stays until `settle` finds no lock. */
   release(ref: ContentRef): void {
-    const left = this.count(ref) - 1;
-    if (left > 0) this.#counts.set(keyOf(ref), left);
-    else this.#counts.delete(keyOf(ref));
+    const key = keyOf(ref);
+    const left = (this.#counts.get(key) ?? 0) - 1;
+    if (left > 0) this.#counts.set(key, left);
+    else this.#counts.delete(key);
   }
 
   /** Leases in our books. */

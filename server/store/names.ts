@@ -14,6 +14,9 @@ export interface NamedContent {
 const triesMax = 16;
 const shown = new Set(['ready', 'draining', 'quarantined']);
 
+/** Names a content among all that ever were, in one number: a row's index has 16 bits, its generation 25. */
+export const keyOf = ({ index, generation }: ContentRef): number => generation * 0x10000 + index;
+
 export const sameRef = (a: ContentRef, b: ContentRef) => a.index === b.index && a.generation === b.generation;
 
 /** True when attaches may be granted: READY and undamaged. */
