@@ -1,8 +1,10 @@
 /** Checks what overlay and page cache of an image or a region's front hold. */
+import { BaseTree } from './base-tree.ts';
 import type { ByteSource } from './byte-source.ts';
 import { DaxfsError } from './errors.ts';
 import { type FrontFinding, FrontFindings, type FrontRule } from './front-rules.ts';
-import { Image, type Superblock, typeOfMode } from './image.ts';
+import { type FrontWork, unknownWork } from './front-work.ts';
+import { Image, type Superblock } from './image.ts';
 import { CONSTANTS } from './layout.ts';
 import type { FrontKind } from './overlay-key.ts';
 import { OverlayReader, readSuperblock } from './overlay-read.ts';
@@ -16,18 +18,21 @@ export interface FrontCheckOptions {
   kind?: FrontKind;
   /** Findings listed, default 100. */
   findingsMax?: number;
+  /** Who is at work; default: nobody knows, and what a crash may leave is not looked for. */
+  work?: FrontWork;
 }
 
 export interface FrontReport {
+  /** No rule is broken, and nothing was left. */
   ok: boolean;
   findings: FrontFinding[];
   /** All findings, listed or not. */
   total: number;
   /**
    * Bytes of the pool: handed out, and of these owned by something. The others are gaps of alignment, replaced entries
-   * and what a crash left, which a kernel-mountable front never gives back.
+   * and what a crash left, which a kernel-mountable front never gives back. `end`: behind the last thing.
    */
-  pool: { allocated: number; owned: number } | null;
+  pool: { allocated: number; owned: number; end: number } | null;
 }
 
 function caught<T>(findings: FrontFindings, rule: FrontRule, body: () => T): T | undefined {
@@ -41,7 +46,7 @@ function caught<T>(findings: FrontFindings, rule: FrontRule, body: () => T): T |
 }
 
 /** The base image; one that is damaged is the image check's business. */
-function openBase(source: ByteSource, head: Superblock): Image | undefined {
+export function openBase(source: ByteSource, head: Superblock): Image | undefined {
   try {
     return head.base_offset === 0n ? undefined : new Image(source);
   } catch (error) {
@@ -62,22 +67,25 @@ export function validateFront(source: ByteSource, options: FrontCheckOptions = {
   const bit = CONSTANTS.privateFrontBit.value;
   const head = { ...found, version: kind === 'private' ? found.version | bit : found.version & ~bit };
   const image = openBase(source, head);
-  const pool = head.overlay_offset === 0n ? null : overlayPart(source, head, image, findings);
+  const work = options.work ?? unknownWork;
+  const pool = head.overlay_offset === 0n ? null : overlayPart(source, head, image, work, findings);
   if (head.pcache_offset !== 0n) {
-    caught(findings, 'PCACHE_PLACE', () => checkPageCache(new PageCacheReader(source, head), image, findings));
+    caught(findings, 'PCACHE_PLACE', () => checkPageCache(new PageCacheReader(source, head), image, work, findings));
   }
   return { ok: findings.total === 0, findings: findings.list, total: findings.total, pool };
 }
 
-function overlayPart(source: ByteSource, head: Superblock, image: Image | undefined, findings: FrontFindings) {
+function overlayPart(
+  source: ByteSource,
+  head: Superblock,
+  image: Image | undefined,
+  work: FrontWork,
+  findings: FrontFindings,
+) {
   const overlay = caught(findings, 'OVERLAY_PLACE', () => new OverlayReader(source, head));
   if (!overlay) return null;
-  overlay.prepareForAll();
-  const baseMode = (ino: number): number => {
-    if (!image || ino < 1 || ino > image.inodeCount) return 0;
-    const { mode } = image.inode(ino);
-    return typeOfMode(mode) === 'other' ? 0 : mode;
-  };
-  const owned = checkOverlay(overlay, baseMode, findings);
-  return { allocated: Number(overlay.place.header.pool_alloc), owned };
+  const base = new BaseTree(image, head.root_inode, head.block_size);
+  overlay.prepareForAll(base.inodeCount);
+  const { owned, end } = checkOverlay({ overlay, base, work, findings });
+  return { allocated: Number(overlay.place.header.pool_alloc), owned, end };
 }

@@ -8,12 +8,13 @@ import { ModelsView } from './fs/models-view.ts';
 import { RegionFs } from './fs/region-fs.ts';
 import { type HostLock, takeHostRow } from './host.ts';
 import { hostIdentity, lockDomain } from './host-identity.ts';
+import type { ImageSourceOptions } from './image-cache.ts';
 import { type ImageFacts, openImageFront } from './image-front.ts';
 import { CONSTANTS } from './layout.ts';
 import { Region, type RegionFacts } from './region.ts';
 import { Registry } from './registry.ts';
 
-export interface OpenRegionOptions {
+export interface OpenRegionOptions extends ImageSourceOptions {
   /** Default false: nothing is changed, no rights to change are needed, and no host row. */
   write?: boolean | undefined;
   /** Create the region where there is none; implies `write`. */
@@ -27,6 +28,9 @@ export interface OpenRegionOptions {
   /** Name among the hosts of the region; default one that nobody else has. */
   hostId?: string | undefined;
 }
+
+/** How often a page cache is looked through for what dead processes left. */
+const recoverImageMs = 5000;
 
 /** What `openRegion` gives. */
 export interface OpenedRegion extends AsyncDisposable {
@@ -45,7 +49,8 @@ function ownName(): string {
   return `${hostname().slice(0, 32)}-${process.pid}-${randomBytes(4).toString('hex')}`;
 }
 
-function tablesOf(region: Region): OverlayTables {
+/** What the native overlay needs of the registry beside it. */
+export function tablesOf(region: Region): OverlayTables {
   const { registryOffset, hostsOffset, intentsOffset, intents } = region.header.geometry;
   return {
     hostsOffset: registryOffset + hostsOffset,
@@ -104,7 +109,7 @@ function opened(
   release: () => Promise<void>,
   recoverMs: number,
 ): OpenedRegion {
-  const recover = () => front.overlay.recover();
+  const recover = () => front.recover();
   recover();
   const timer = recoverMs > 0 ? setInterval(recover, recoverMs).unref() : undefined;
   let closing: Promise<void> | undefined;
@@ -136,7 +141,7 @@ export async function openRegion(path: string, options: OpenRegionOptions = {}):
     const image =
       error instanceof DaxfsError && error.code === 'DAXFS_NOT_A_REGION' ? await openImageFront(path, options) : null;
     if (!image) throw error;
-    return opened(image.front, null, null, image.info, image.close, 0);
+    return opened(image.front, null, null, image.info, image.close, image.front.cache ? recoverImageMs : 0);
   }
   try {
     return await openFront(region, options);

@@ -15,7 +15,7 @@ export interface ClassifiedEntry extends BucketEntry {
   /** Inode part of the key, and the part below; a dirent's key is a hash and has neither. */
   ino: number;
   low: number;
-  /** Of a dirent or slot. */
+  /** Of a dirent, and of a slot that leads to a name of its directory. */
   dirent: StoredDirent | undefined;
 }
 
@@ -28,7 +28,7 @@ export interface ClassifiedEntry extends BucketEntry {
 export class EntryClassifier {
   readonly #overlay: OverlayReader;
   #listed: Set<number> | undefined;
-  readonly #directories = new Map<number, boolean>();
+  readonly #modes = new Map<number, number>();
 
   constructor(overlay: OverlayReader) {
     this.#overlay = overlay;
@@ -39,7 +39,8 @@ export class EntryClassifier {
     const low = Number(entry.key & 0xfffffn);
     const dirent = this.#overlay.direntAt(entry.offset);
     const kind = this.#kind(entry, ino, low, dirent);
-    return { ...entry, kind, ino, low, dirent: kind === 'dirent' || kind === 'slot' ? dirent : undefined };
+    const isNamed = kind === 'dirent' || (kind === 'slot' && dirent?.parent === ino);
+    return { ...entry, kind, ino, low, dirent: isNamed ? dirent : undefined };
   }
 
   /** Every used bucket, classified. */
@@ -51,10 +52,14 @@ export class EntryClassifier {
     const isPrivate = this.#overlay.place.kind === 'private';
     if (low === INODE_SUFFIX && this.#overlay.inodeAt(offset)) return 'inode';
     if (low === DIRLIST_SUFFIX && !isPrivate && this.#overlay.dirlistAt(offset) !== undefined) return 'dirlist';
-    const isName = dirent !== undefined && this.#hashesTo(dirent, key);
     const isPage = low < DIRLIST_SUFFIX && this.#mayBePage(ino, offset);
-    if (isName && !(isPage && !isPrivate && !this.#isListed(offset))) return 'dirent';
-    if (isPrivate && low < DIRLIST_SUFFIX && this.#isDirectory(ino)) return dirent?.parent === ino ? 'slot' : 'damaged';
+    const isName = dirent !== undefined && this.#hashesTo(dirent, key);
+    if (isName && !(isPage && (isPrivate ? this.#isKnown(ino) : !this.#isListed(offset)))) return 'dirent';
+    if (isPrivate && low < DIRLIST_SUFFIX) {
+      if (this.#isDirectory(ino)) return 'slot';
+      // What is left of a removed directory.
+      if (dirent?.parent === ino && !this.#isKnown(ino)) return 'slot';
+    }
     return isPage ? 'page' : 'damaged';
   }
 
@@ -81,16 +86,25 @@ export class EntryClassifier {
   }
 
   #isDirectory(ino: number): boolean {
-    const known = this.#directories.get(ino);
+    return typeOfMode(this.#mode(ino)) === 'directory';
+  }
+
+  #isKnown(ino: number): boolean {
+    return this.#mode(ino) !== 0;
+  }
+
+  /** 0: the overlay has no such inode. */
+  #mode(ino: number): number {
+    const known = this.#modes.get(ino);
     if (known !== undefined) return known;
-    let isDirectory = false;
+    let mode = 0;
     try {
-      isDirectory = typeOfMode(this.#overlay.inode(ino)?.mode ?? 0) === 'directory';
+      mode = this.#overlay.inode(ino)?.mode ?? 0;
     } catch {
       // Damage of another entry, reported where that one is looked at.
     }
-    this.#directories.set(ino, isDirectory);
-    return isDirectory;
+    this.#modes.set(ino, mode);
+    return mode;
   }
 
   /** True when some directory lists the entry. */
@@ -165,6 +179,6 @@ export function takeCensus(overlay: OverlayReader): OverlayCensus {
     else if (kind === 'damaged') census.damaged++;
     else countChain(overlay, dirent!, census);
   }
-  census.bucketsFree = overlay.place.bucketCount - census.bucketsUsed;
+  census.bucketsFree = overlay.table.bucketsMax - census.bucketsUsed;
   return census;
 }

@@ -3,10 +3,10 @@
  * walk has an end, so hostile or changing bytes give errors or wrong answers, never a wild read or an endless loop.
  */
 import type { ByteSource } from './byte-source.ts';
-import { decode } from './codec.ts';
+import { decode, type FieldName, offsetOf } from './codec.ts';
 import { daxfsError } from './errors.ts';
 import type { Superblock } from './image.ts';
-import { CONSTANTS, overlayDirent, overlayDirlist, overlayInode, superblock } from './layout.ts';
+import { CONSTANTS, overlayDirent, overlayDirlist, overlayHeader, overlayInode, superblock } from './layout.ts';
 import { direntKey, dirlistKey, INODE_NUMBER_END, inodeKey, pageKey } from './overlay-key.ts';
 import { type BucketEntry, badOverlay, type OverlayPlace, OverlayTable, placeOverlay } from './overlay-table.ts';
 
@@ -32,6 +32,8 @@ export interface StoredInode {
   basePages: number | undefined;
   /** Private: removed. */
   isDying: boolean;
+  /** As they are stored. Private: 1 dying, 2 being cut off, of a directory from bit 8 on the intent row that closes it. */
+  flags: number;
 }
 
 export interface StoredDirent {
@@ -40,10 +42,14 @@ export interface StoredDirent {
   isTombstone: boolean;
   /** Private: a name with an equal key may follow under the next salt. */
   isCollided: boolean;
+  /** As they are stored. */
+  flags: number;
   parent: number;
   ino: number;
   mode: number;
   name: Buffer;
+  /** A zero byte follows the name. */
+  isTerminated: boolean;
   next: bigint;
   dirNext: bigint;
 }
@@ -82,6 +88,13 @@ export class OverlayReader {
     return this.#source.read(poolAt + offset, length);
   }
 
+  /** A word of the header as it is now. */
+  headerWord(field: FieldName<typeof overlayHeader>): bigint {
+    const { bucketsAt, header } = this.place;
+    const at = bucketsAt - Number(header.bucket_offset) + offsetOf(overlayHeader, field);
+    return this.#source.read(at, 8).readBigUInt64LE(0);
+  }
+
   /** Every used bucket, in order. */
   buckets(): Generator<BucketEntry> {
     return this.table.buckets();
@@ -113,6 +126,7 @@ export class OverlayReader {
       nlink: isPrivate ? 0 : nlink,
       basePages: isPrivate ? nlink : undefined,
       isDying: isPrivate && (flags & DYING) !== 0,
+      flags,
     };
   }
 
@@ -130,10 +144,12 @@ export class OverlayReader {
       offset,
       isTombstone,
       isCollided: (raw.flags & COLLIDED) !== 0 && this.place.kind === 'private',
+      flags: raw.flags,
       parent: Number(raw.parent_ino),
       ino: Number(raw.child_ino),
       mode: raw.child_mode,
       name: raw.name.subarray(0, raw.name_len),
+      isTerminated: raw.name[raw.name_len] === 0,
       next: raw.next,
       dirNext: raw.dir_next,
     };

@@ -4,7 +4,16 @@ import { type Decoded, decode } from './codec.ts';
 import { daxfsError } from './errors.ts';
 import type { Superblock } from './image.ts';
 import { bucket, CONSTANTS, overlayHeader } from './layout.ts';
-import { decodePrivateValue, type FrontKind, homeBucket, PRIVATE_VALUE_STATE, stateKey } from './overlay-key.ts';
+import { isBinWord, OverlayBins } from './overlay-bins.ts';
+import {
+  BIN_BUCKETS,
+  BIN_CELLS,
+  decodePrivateValue,
+  type FrontKind,
+  homeBucket,
+  PRIVATE_VALUE_STATE,
+  stateKey,
+} from './overlay-key.ts';
 
 /** A used bucket. Of a private front only those whose value is live. */
 export interface BucketEntry {
@@ -12,6 +21,8 @@ export interface BucketEntry {
   key: bigint;
   /** Of the entry in the pool. */
   offset: number;
+  /** The word beside the key, as it is stored. */
+  value: bigint;
 }
 
 /** A bucket that is not free, as it is stored. */
@@ -19,9 +30,9 @@ export interface BucketWord {
   index: number;
   word: bigint;
   value: bigint;
-  /** Buckets from the key's home to here. */
+  /** Buckets that a search from the key's home looks at before this one. */
   distance: number;
-  /** A search from there arrives here: no free bucket lies between, and the bound of a private front allows it. */
+  /** A search arrives here: no free bucket lies between; in a private front the home's word says that keys lie so far. */
   isReachable: boolean;
 }
 
@@ -53,7 +64,9 @@ export function placeOverlay(source: ByteSource, head: Superblock): OverlayPlace
   if (overlay_offset + overlay_size > BigInt(source.size) || overlay_size < BigInt(overlayHeader.size)) {
     badOverlay('it ends behind the last byte', 72);
   }
-  if (!isPowerOfTwo(bucketCount)) badOverlay(`it has ${bucketCount} buckets`, 80);
+  const kind = frontKind(head.version);
+  const isCount = isPowerOfTwo(bucketCount) && (kind === 'kernel' || bucketCount >= BIN_CELLS);
+  if (!isCount) badOverlay(`it has ${bucketCount} buckets`, 80);
   const start = Number(overlay_offset);
   const header = decode(overlayHeader, source.read(start, overlayHeader.size));
   if (header.magic !== CONSTANTS.overlayMagic.value) badOverlay('its magic number is wrong', start);
@@ -66,7 +79,7 @@ export function placeOverlay(source: ByteSource, head: Superblock): OverlayPlace
     badOverlay('the pool lies outside of it', start + 16);
   }
   return {
-    kind: frontKind(head.version),
+    kind,
     blockBytes,
     bucketsAt: start + Number(header.bucket_offset),
     bucketCount,
@@ -80,26 +93,55 @@ export function placeOverlay(source: ByteSource, head: Superblock): OverlayPlace
 export class OverlayTable {
   readonly #source: ByteSource;
   readonly #place: OverlayPlace;
+  /** Of a private front. */
+  readonly #bins: OverlayBins | undefined;
   #index: Map<bigint, number> | undefined;
 
   constructor(source: ByteSource, place: OverlayPlace) {
     this.#source = source;
     this.#place = place;
+    const { kind, bucketsAt, bucketCount } = place;
+    if (kind === 'private') this.#bins = new OverlayBins(source, bucketsAt, bucketCount);
+  }
+
+  /** Buckets of the table; in a private front one cell of every bin is none. */
+  get bucketsMax(): number {
+    const { kind, bucketCount } = this.#place;
+    return kind === 'kernel' ? bucketCount : (bucketCount / BIN_CELLS) * BIN_BUCKETS;
   }
 
   /** Every bucket that is not free, in order, with the question whether a search finds it. */
   *words(): Generator<BucketWord> {
-    const { kind, bucketCount, header } = this.#place;
+    const { bucketCount } = this.#place;
     const mask = BigInt(bucketCount - 1);
-    const bound = kind === 'private' ? header.probe_bound : mask;
+    if (this.#bins) {
+      for (const found of this.#raw()) yield { ...found, ...this.#bins.place(found.word >> 1n, found.index) };
+      return;
+    }
     let next = 0;
     let run = this.#trailingRun();
     for (const { index, word, value } of this.#raw()) {
       if (index !== next) run = 0;
       next = index + 1;
-      const distance = (index - Number(homeBucket(kind, word >> 1n, mask)) + bucketCount) % bucketCount;
-      yield { index, word, value, distance, isReachable: distance <= run && BigInt(distance) <= bound };
+      const distance = (index - Number(homeBucket('kernel', word >> 1n, mask)) + bucketCount) % bucketCount;
+      yield { index, word, value, distance, isReachable: distance <= run };
       run++;
+    }
+  }
+
+  /** The bins' words of a private front that are not zero, and what lies beside them. */
+  *binWords(): Generator<{ index: number; word: bigint; beside: bigint }> {
+    const { kind, bucketsAt, bucketCount } = this.#place;
+    if (kind !== 'private') return;
+    for (let first = 0; first < bucketCount; first += SCAN_BUCKETS) {
+      const count = Math.min(SCAN_BUCKETS, bucketCount - first);
+      const bytes = this.#source.read(bucketsAt + first * bucket.size, count * bucket.size);
+      for (let i = 0; i < count; i++) {
+        if (!isBinWord(first + i)) continue;
+        const word = bytes.readBigUInt64LE(i * bucket.size);
+        const beside = bytes.readBigUInt64LE(i * bucket.size + 8);
+        if (word !== 0n || beside !== 0n) yield { index: first + i, word, beside };
+      }
     }
   }
 
@@ -107,7 +149,7 @@ export class OverlayTable {
   *buckets(): Generator<BucketEntry> {
     for (const { index, word, value } of this.#raw()) {
       const offset = (word & 1n) === 0n ? undefined : this.offsetOf(value);
-      if (offset !== undefined) yield { index, key: word >> 1n, offset };
+      if (offset !== undefined) yield { index, key: word >> 1n, offset, value };
     }
   }
 
@@ -126,29 +168,52 @@ export class OverlayTable {
     this.#index = index;
   }
 
-  /** Pool offset behind a key: the probe ends at a free bucket, the bound of a private front, or after the whole table. */
+  /** Pool offset behind a key. */
   find(key: bigint): number | undefined {
     if (this.#index) return this.#index.get(key);
-    const { kind, bucketsAt, bucketCount, header } = this.#place;
+    if (!this.#bins) return this.#probe(key);
+    for (const value of this.#bins.values(key)) {
+      const offset = this.offsetOf(value);
+      if (offset !== undefined) return offset;
+    }
+    return undefined;
+  }
+
+  /** A kernel-mountable front: bucket after bucket, until a free one or after the whole table. */
+  #probe(key: bigint): number | undefined {
+    const { bucketsAt, bucketCount } = this.#place;
     const mask = bucketCount - 1;
     const wanted = stateKey(key);
-    let at = Number(homeBucket(kind, key, BigInt(mask)));
+    let at = Number(homeBucket('kernel', key, BigInt(mask)));
     let left = bucketCount;
-    if (kind === 'private' && header.probe_bound < BigInt(bucketCount)) left = Number(header.probe_bound) + 1;
     while (left > 0) {
       const run = Math.min(left, bucketCount - at, 16);
       const bytes = this.#source.read(bucketsAt + at * bucket.size, run * bucket.size);
       for (let i = 0; i < run; i++) {
         const word = bytes.readBigUInt64LE(i * bucket.size);
         if (word === 0n) return undefined;
-        if (word !== wanted) continue;
-        const offset = this.offsetOf(bytes.readBigUInt64LE(i * bucket.size + 8));
-        if (offset !== undefined) return offset;
+        if (word === wanted) return this.offsetOf(bytes.readBigUInt64LE(i * bucket.size + 8));
       }
       left -= run;
       at = (at + run) & mask;
     }
     return undefined;
+  }
+
+  /** Buckets in the order in which a search for a key looks at them, the whole table. */
+  *path(key: bigint): Generator<number> {
+    const { bucketCount } = this.#place;
+    if (this.#bins) {
+      yield* this.#bins.path(key);
+      return;
+    }
+    const home = Number(homeBucket('kernel', key, BigInt(bucketCount - 1)));
+    for (let probe = 0; probe < bucketCount; probe++) yield (home + probe) % bucketCount;
+  }
+
+  /** Private fronts: the home word that lets searches for the key go as far as a bucket, and the cell it belongs in. */
+  reachWord(key: bigint, index: number): { index: number; word: bigint } | undefined {
+    return this.#bins?.reachWord(key, index);
   }
 
   /**
@@ -163,13 +228,14 @@ export class OverlayTable {
   }
 
   *#raw(): Generator<{ index: number; word: bigint; value: bigint }> {
-    const { bucketsAt, bucketCount } = this.#place;
+    const { kind, bucketsAt, bucketCount } = this.#place;
     for (let first = 0; first < bucketCount; first += SCAN_BUCKETS) {
       const count = Math.min(SCAN_BUCKETS, bucketCount - first);
       const bytes = this.#source.read(bucketsAt + first * bucket.size, count * bucket.size);
       for (let i = 0; i < count; i++) {
         const word = bytes.readBigUInt64LE(i * bucket.size);
-        if (word !== 0n) yield { index: first + i, word, value: bytes.readBigUInt64LE(i * bucket.size + 8) };
+        if (word === 0n || (kind === 'private' && isBinWord(first + i))) continue;
+        yield { index: first + i, word, value: bytes.readBigUInt64LE(i * bucket.size + 8) };
       }
     }
   }

@@ -1,212 +1,257 @@
-/** Checks what an overlay holds: buckets, chains, lists, free lists, and whose each byte of the pool is. */
-import { offsetOf } from './codec.ts';
-import { DaxfsError } from './errors.ts';
+/** Checks what an overlay holds: buckets, inodes, pages, and by its parts names, lists and whose each byte of the pool is. */
+import type { BaseTree } from './base-tree.ts';
+import { decodeWord, offsetOf } from './codec.ts';
 import type { FrontFindings, FrontRule } from './front-rules.ts';
-import { isValidName, typeOfMode } from './image.ts';
-import { bucket, CONSTANTS, overlayDirent, overlayDirlist, overlayHeader, overlayInode } from './layout.ts';
+import { type FrontWork, isRunning } from './front-work.ts';
+import { typeOfMode } from './image.ts';
+import { binWord, bucket, CONSTANTS, overlayDirlist, overlayHeader, overlayInode } from './layout.ts';
+import { isBinWord } from './overlay-bins.ts';
 import { type ClassifiedEntry, EntryClassifier } from './overlay-census.ts';
-import { direntKey } from './overlay-key.ts';
-import { CHAIN_MAX, freeListOffset, LIST_MAX, type OverlayReader, type StoredDirent } from './overlay-read.ts';
-import { PoolOwnership } from './pool-ownership.ts';
+import { decodePrivateValue, INODE_NUMBER_END, PRIVATE_VALUE_STATE } from './overlay-key.ts';
+import { OverlayNames } from './overlay-names-validate.ts';
+import { checkFreeList, checkGaps } from './overlay-pool-validate.ts';
+import type { OverlayReader, StoredInode } from './overlay-read.ts';
+import type { BucketWord } from './overlay-table.ts';
+import { PoolOwnership, type PoolUse } from './pool-ownership.ts';
 
-/** What the base beneath says of an inode: its mode, 0 where there is none. */
-export type BaseMode = (ino: number) => number;
+export interface OverlayCheckParts {
+  overlay: OverlayReader;
+  base: BaseTree;
+  work: FrontWork;
+  findings: FrontFindings;
+}
 
-const LIST_END = freeListOffset(-1n);
 const LINK_BYTES_MAX = 4095;
+const PAGES_MAX = CONSTANTS.pageIndexMax.value + 1;
+const DYING = 1;
+const TRUNCATING = 2;
 const hex = (key: bigint) => `0x${key.toString(16)}`;
 
+/** Bits of an inode's flags that mean something; the rest is 0. */
+function areFlagsSound(inode: StoredInode, isPrivate: boolean, isBase: boolean): boolean {
+  const { flags, mode } = inode;
+  const type = typeOfMode(mode);
+  if (!isPrivate) return type === 'directory' || flags === 0;
+  const isCut = (flags & TRUNCATING) !== 0;
+  if (type === 'directory') return (flags & 0xfe) === 0 && ((flags & DYING) !== 0 || flags === 0);
+  if ((flags & DYING) !== 0 && !isBase) return false;
+  return (flags & 0xffc) === 0 && (isCut || flags >>> 12 === 0);
+}
+
 class OverlayCheck {
-  readonly #overlay: OverlayReader;
-  readonly #baseMode: BaseMode;
-  readonly #findings: FrontFindings;
+  readonly #parts: OverlayCheckParts;
   readonly #pool = new PoolOwnership();
-  readonly #modes = new Map<number, number>();
-  /** Entries found on chains, live ones: offset and what to say. */
-  readonly #names = new Map<number, StoredDirent>();
-  readonly #listed = new Set<number>();
-  readonly #slots: ClassifiedEntry[] = [];
+  readonly #names: OverlayNames;
+  readonly #inodes = new Map<number, StoredInode & { evidence: string; at: number }>();
+  /** Pages of no inode that could be found. */
+  readonly #stray: ClassifiedEntry[] = [];
+  readonly #isPrivate: boolean;
 
-  constructor(overlay: OverlayReader, baseMode: BaseMode, findings: FrontFindings) {
-    this.#overlay = overlay;
-    this.#baseMode = baseMode;
-    this.#findings = findings;
+  constructor(parts: OverlayCheckParts) {
+    this.#parts = parts;
+    this.#isPrivate = parts.overlay.place.kind === 'private';
+    this.#names = new OverlayNames(parts, this.#pool);
   }
 
-  run(): number {
+  run(): PoolUse {
+    const { overlay, findings, work } = this.#parts;
     this.#table();
-    for (const entry of new EntryClassifier(this.#overlay).all()) this.#entry(entry);
-    this.#lists();
-    this.#freeList('free_inode', overlayInode.size);
-    this.#freeList('free_data', this.#overlay.place.blockBytes);
-    this.#freeList('free_dirent', overlayDirent.size);
-    const { poolAt, header } = this.#overlay.place;
-    return this.#pool.check(this.#findings, poolAt, header.pool_alloc);
-  }
-
-  /** Adds what a walk throws, in place of throwing it. */
-  #caught(rule: FrontRule, offset: number, walk: () => void): void {
-    try {
-      walk();
-    } catch (error) {
-      if (!(error instanceof DaxfsError)) throw error;
-      this.#findings.add(rule, error.offset ?? offset, error.message);
-    }
+    this.#bins();
+    for (const entry of new EntryClassifier(overlay).all()) this.#entry(entry);
+    this.#names.lists();
+    this.#numbers();
+    this.#named();
+    this.#names.tree();
+    this.#strayPages();
+    for (const field of ['free_inode', 'free_data', 'free_dirent'] as const)
+      checkFreeList(overlay, field, this.#pool, findings);
+    const { poolAt, header, blockBytes } = overlay.place;
+    const use = this.#pool.check(findings, poolAt, header.pool_alloc, blockBytes);
+    // Where something is damaged, what seems to belong to nothing may belong to that.
+    if (!work.isQuiet || findings.hasDamage) return use;
+    this.#leftovers();
+    checkGaps(overlay, use.gaps, findings);
+    return use;
   }
 
   #bucketAt(index: number): number {
-    return this.#overlay.place.bucketsAt + index * bucket.size;
+    return this.#parts.overlay.place.bucketsAt + index * bucket.size;
   }
 
   /** Every key once, and where a search finds it. */
   #table(): void {
-    const { table } = this.#overlay;
-    const seen = new Map<bigint, number>();
-    for (const { index, word, value, distance, isReachable } of table.words()) {
+    const { overlay, findings } = this.#parts;
+    const seen = new Map<bigint, { index: number; value: bigint; distance: number }>();
+    for (const word of overlay.table.words()) {
+      const { index, value, distance, isReachable } = word;
       const at = this.#bucketAt(index);
-      const key = word >> 1n;
-      if (!this.#findings.expect((word & 1n) === 1n, 'BUCKET_WORD', at, hex(word))) continue;
-      if (table.offsetOf(value) === undefined) continue;
-      this.#findings.expect(isReachable, 'BUCKET_UNREACHABLE', at, `key ${hex(key)}, ${distance} behind its home`);
+      const key = word.word >> 1n;
+      const isUsed = (word.word & 1n) === 1n;
+      if (!findings.expect(isUsed, 'BUCKET_WORD', at, hex(word.word), { index }, `${value}`)) continue;
+      if (!this.#isLive(word, at)) continue;
+      const behind = `key ${hex(key)}, ${distance} behind its home`;
+      findings.expect(isReachable, 'BUCKET_UNREACHABLE', at, behind, { index }, `${value}`);
       const other = seen.get(key);
-      this.#findings.expect(other === undefined, 'BUCKET_TWICE', at, `key ${hex(key)} also in bucket ${other}`);
-      seen.set(key, index);
+      if (other) {
+        // The search stops at the nearer one.
+        const far = other.distance > distance ? other.index : index;
+        const detail = `key ${hex(key)} in buckets ${other.index} and ${index}`;
+        findings.add('BUCKET_TWICE', this.#bucketAt(far), detail, { index: far }, `${value} ${other.value}`);
+      }
+      if (!other || distance < other.distance) seen.set(key, { index, value, distance });
     }
+  }
+
+  /** The last insertion that a bin's word names went into a bucket. */
+  #bins(): void {
+    const { overlay, findings } = this.#parts;
+    for (const { index, word, beside } of overlay.table.binWords()) {
+      const { bucket: named = 0, used } = decodeWord(binWord, word);
+      const isSound = beside === 0n && (used === 0 || (named < overlay.place.bucketCount && !isBinWord(named)));
+      const detail = `cell ${index}: ${hex(word)}, beside it ${hex(beside)}`;
+      findings.expect(isSound, 'BIN_WORD', this.#bucketAt(index), detail, { index }, `${word}`);
+    }
+  }
+
+  #isLive({ index, value }: BucketWord, at: number): boolean {
+    const { overlay, findings, work } = this.#parts;
+    if (!this.#isPrivate) return true;
+    const { state } = decodePrivateValue(value);
+    const { TENTATIVE, LIVE } = PRIVATE_VALUE_STATE;
+    findings.expect(state <= LIVE, 'BUCKET_STATE', at, `bucket ${index}: state ${state}`, { index }, `${value}`);
+    if (state === TENTATIVE && work.isQuiet) findings.add('BUCKET_TENTATIVE', at, `bucket ${index}`, { index });
+    return overlay.table.offsetOf(value) !== undefined;
   }
 
   #entry(entry: ClassifiedEntry): void {
-    const { kind, index, key, offset, ino } = entry;
-    if (kind === 'damaged')
-      this.#findings.add('BUCKET_ENTRY', this.#bucketAt(index), `key ${hex(key)}, entry ${offset}`);
-    else if (kind === 'inode') this.#inode(entry);
+    const { kind, index, key, offset, value } = entry;
+    const at = this.#bucketAt(index);
+    if (kind === 'damaged') {
+      const detail = `key ${hex(key)}, entry ${offset}`;
+      this.#parts.findings.add('BUCKET_ENTRY', at, detail, { index }, `${value}`);
+    } else if (kind === 'inode') this.#inode(entry);
     else if (kind === 'dirlist') this.#dirlist(entry);
-    else if (kind === 'dirent') this.#chain(entry);
-    else if (kind === 'slot') this.#slots.push(entry);
-    else {
-      this.#pool.add(offset, this.#overlay.place.blockBytes, `page ${entry.low} of inode ${ino}`);
-      const known = this.#mode(ino) !== 0;
-      this.#findings.expect(known, 'PAGE_ORPHAN', this.#bucketAt(index), `page ${entry.low} of inode ${ino}`);
-    }
+    else if (kind === 'dirent') this.#names.chain(entry);
+    else if (kind === 'slot') this.#names.slot(entry);
+    else this.#page(entry);
   }
 
-  #mode(ino: number): number {
-    const known = this.#modes.get(ino);
-    if (known !== undefined) return known;
-    let mode = 0;
-    try {
-      mode = this.#overlay.inode(ino)?.mode ?? this.#baseMode(ino);
-    } catch {
-      // Reported with its own bucket.
-    }
-    this.#modes.set(ino, mode);
-    return mode;
+  #inode({ ino, offset, index, value }: ClassifiedEntry): void {
+    const { overlay, findings, base } = this.#parts;
+    const at = overlay.place.poolAt + offset;
+    const inode = overlay.inodeAt(offset);
+    // Another host has just given the inode another entry.
+    if (!inode) return;
+    const evidence = `${value}`;
+    const subject = { ino, entry: offset, index };
+    const { mode, size, flags, nlink, basePages = 0 } = inode;
+    this.#inodes.set(ino, { ...inode, evidence, at });
+    this.#pool.add({ offset, length: overlayInode.size, owner: `inode ${ino}`, evidence });
+    const shown = `inode ${ino}: mode 0o${mode.toString(8)}, ${size} bytes`;
+    findings.expect(this.#isPossible(ino, inode), 'INODE_FIELDS', at, shown, subject, evidence);
+    const isSound = areFlagsSound(inode, this.#isPrivate, base.has(ino));
+    findings.expect(isSound, 'INODE_FLAGS', at, `inode ${ino}: 0x${flags.toString(16)}`, subject, evidence);
+    const links = typeOfMode(mode) === 'directory' ? 2 : 1;
+    const isLinked = this.#isPrivate || base.has(ino) || nlink === links;
+    findings.expect(isLinked, 'INODE_LINKS', at, `inode ${ino}: ${nlink} links`, subject, evidence);
+    const shows = `inode ${ino}: ${basePages} pages of the base`;
+    // A directory shows none, whatever its creator wrote there.
+    const isWithin = typeOfMode(mode) === 'directory' || basePages <= base.pages(ino);
+    findings.expect(isWithin, 'INODE_BASE', at, shows, subject, evidence);
   }
 
-  #inode({ ino, offset }: ClassifiedEntry): void {
-    const { poolAt, header, blockBytes } = this.#overlay.place;
-    const at = poolAt + offset;
-    const { mode, size } = this.#overlay.inodeAt(offset)!;
-    this.#pool.add(offset, overlayInode.size, `inode ${ino}`);
-    const used = ino >= 1 && BigInt(ino) < header.next_ino;
-    this.#findings.expect(used, 'INODE_NUMBER_UNUSED', at, `inode ${ino}, next is ${header.next_ino}`);
+  #isPossible(ino: number, { mode, size }: StoredInode): boolean {
     const type = typeOfMode(mode);
-    const sizeMax = type === 'symlink' ? LINK_BYTES_MAX : (CONSTANTS.pageIndexMax.value + 1) * blockBytes;
-    const ok = type !== 'other' && (size <= BigInt(sizeMax) || this.#baseMode(ino) !== 0);
-    this.#findings.expect(ok, 'INODE_FIELDS', at, `inode ${ino}: mode 0o${mode.toString(8)}, ${size} bytes`);
+    if (type === 'other') return false;
+    if (type === 'directory') return !this.#isPrivate || size <= BigInt(PAGES_MAX);
+    const sizeMax = type === 'symlink' ? LINK_BYTES_MAX : PAGES_MAX * this.#parts.overlay.place.blockBytes;
+    return size <= BigInt(sizeMax) || this.#parts.base.has(ino);
   }
 
-  #dirlist({ ino, offset }: ClassifiedEntry): void {
-    const at = this.#overlay.place.poolAt + offset;
-    this.#pool.add(offset, overlayDirlist.size, `list of directory ${ino}`);
-    const walked = new Set<number>();
-    this.#caught('LIST_CHAIN', at, () => {
-      for (const entry of this.#overlay.follow(this.#overlay.dirlistAt(offset)!, 'dirNext', LIST_MAX)) {
-        const where = this.#overlay.place.poolAt + entry.offset;
-        if (!this.#findings.expect(!walked.has(entry.offset), 'LIST_CHAIN', where, `list of ${ino} comes back`)) return;
-        this.#findings.expect(entry.parent === ino, 'LIST_PARENT', where, `list of ${ino}, name of ${entry.parent}`);
-        if (!this.#findings.expect(!this.#listed.has(entry.offset), 'LIST_TWICE', where, `list of ${ino}`)) return;
-        walked.add(entry.offset);
-        this.#listed.add(entry.offset);
-      }
-    });
+  #dirlist(entry: ClassifiedEntry): void {
+    const { ino, offset, value } = entry;
+    const owner = `list of directory ${ino}`;
+    this.#pool.add({ offset, length: overlayDirlist.size, owner, evidence: `${value}` });
+    this.#names.list(entry);
   }
 
-  #chain({ key, offset, dirent }: ClassifiedEntry): void {
-    const { poolAt, kind } = this.#overlay.place;
-    const seen = new Set<string>();
-    const walked = new Set<number>();
-    this.#caught('NAME_CHAIN', poolAt + offset, () => {
-      if (kind === 'private') this.#name(dirent!, seen);
-      else {
-        for (const entry of this.#overlay.follow(BigInt(offset), 'next', CHAIN_MAX)) {
-          const isNew = !walked.has(entry.offset);
-          if (!this.#findings.expect(isNew, 'NAME_CHAIN', poolAt + entry.offset, 'the chain comes back')) return;
-          walked.add(entry.offset);
-          const own = direntKey(BigInt(entry.parent), entry.name);
-          this.#findings.expect(own === key, 'NAME_HASH', poolAt + entry.offset, `${hex(own)} under ${hex(key)}`);
-          this.#name(entry, seen);
-        }
-      }
-    });
+  #page(entry: ClassifiedEntry): void {
+    const { ino, low, offset, value } = entry;
+    const length = this.#parts.overlay.place.blockBytes;
+    this.#pool.add({ offset, length, owner: `page ${low} of inode ${ino}`, evidence: `${value}` });
+    const mode = this.#names.mode(ino);
+    // An inode of no type is told as that.
+    if (mode === 0 || typeOfMode(mode) === 'directory') this.#stray.push(entry);
   }
 
-  #name(entry: StoredDirent, seen: Set<string>): void {
-    const { offset, parent, ino, mode, name, isTombstone } = entry;
-    const at = this.#overlay.place.poolAt + offset;
-    const shown = `${JSON.stringify(name.toString('latin1'))} of directory ${parent}`;
-    this.#pool.add(offset, overlayDirent.size, `name ${shown}`);
-    if (name.length === 0) return;
-    const id = `${parent}/${name.toString('latin1')}`;
-    this.#findings.expect(!seen.has(id), 'NAME_TWICE', at, shown);
-    seen.add(id);
-    this.#findings.expect(isValidName(name), 'NAME_INVALID', at, shown);
-    this.#findings.expect(typeOfMode(this.#mode(parent)) === 'directory', 'NAME_PARENT', at, shown);
-    if (isTombstone) return;
-    this.#names.set(offset, entry);
-    const child = this.#mode(ino);
-    const fits = child !== 0 && typeOfMode(child) === typeOfMode(mode);
-    this.#findings.expect(fits, 'NAME_CHILD', at, `${shown}: inode ${ino}, mode 0o${mode.toString(8)}`);
-  }
-
-  /** Every live name is listed by its directory; every slot of a private front leads to what the table says. */
-  #lists(): void {
-    const { poolAt } = this.#overlay.place;
-    for (const { offset, dirent, index } of this.#slots) {
-      this.#listed.add(offset);
-      const ok = this.#names.get(offset)?.dirNext === dirent!.dirNext;
-      this.#findings.expect(ok, 'SLOT_STALE', this.#bucketAt(index), `entry ${offset}`);
-    }
-    for (const [offset, { name, parent }] of this.#names) {
-      const shown = `${JSON.stringify(name.toString('latin1'))} of directory ${parent}`;
-      this.#findings.expect(this.#listed.has(offset), 'NAME_UNLISTED', poolAt + offset, shown);
+  /** Inode numbers were given out once each, and there are more. */
+  #numbers(): void {
+    const { overlay, findings } = this.#parts;
+    const { header, bucketsAt } = overlay.place;
+    const at = bucketsAt - Number(header.bucket_offset) + offsetOf(overlayHeader, 'next_ino');
+    const isNumber = header.next_ino >= 1n && header.next_ino < INODE_NUMBER_END - 1n;
+    findings.expect(isNumber, 'INODE_NUMBER_NEXT', at, `${header.next_ino}`);
+    for (const [ino, inode] of this.#inodes) {
+      const isOut = ino >= 1 && BigInt(ino) < header.next_ino;
+      const detail = `inode ${ino}, next is ${header.next_ino}`;
+      findings.expect(isOut, 'INODE_NUMBER_UNUSED', inode.at, detail, { ino }, inode.evidence);
     }
   }
 
-  #freeList(field: 'free_inode' | 'free_data' | 'free_dirent', length: number): void {
-    const { header, bucketsAt, poolAt, poolBytes, blockBytes } = this.#overlay.place;
-    const unit = field === 'free_data' ? blockBytes : 8;
-    let at = freeListOffset(header[field]);
-    // Of the word that leads on: what it leads to may lie anywhere.
-    let wordAt = bucketsAt - Number(header.bucket_offset) + offsetOf(overlayHeader, field);
-    for (let steps = 0; at !== LIST_END; steps++) {
-      const offset = Number(at);
-      const bytes =
-        offset % unit === 0 && steps <= poolBytes / length ? this.#overlay.entry(offset, length) : undefined;
-      if (!this.#findings.expect(bytes !== undefined, 'FREE_LIST', wordAt, `${field} leads to ${at}`)) return;
-      this.#pool.add(offset, length, `${field} entry ${offset}`);
-      wordAt = poolAt + offset;
-      const link = bytes!.readBigUInt64LE(0);
-      // In a link all ones are the end, and so is what a head says when it is empty.
-      at = link >= LIST_END ? LIST_END : link;
+  /** Inodes by the names that lead to them. */
+  #named(): void {
+    const { findings, base, work } = this.#parts;
+    const root = typeOfMode(this.#names.mode(base.rootIno)) === 'directory';
+    findings.expect(root, 'ROOT_MISSING', this.#parts.overlay.place.bucketsAt, `inode ${base.rootIno}`);
+    for (const [ino, { mode, flags, evidence, at }] of this.#inodes) {
+      const isHeld = ino === base.rootIno || this.#names.isNamed(ino);
+      if (typeOfMode(mode) !== 'directory' || flags === 0 || !isHeld) continue;
+      const row = this.#isPrivate ? flags >>> 8 : flags >>> 1;
+      const detail = `directory ${ino}, intent row ${row}`;
+      findings.expect(isRunning(work, row), 'INODE_CLOSED', at, detail, { ino }, evidence);
     }
+  }
+
+  #strayPages(): void {
+    const { findings } = this.#parts;
+    for (const { ino, low, index, value } of this.#stray) {
+      const isLost = !this.#isPrivate || this.#names.isNamed(ino) || this.#names.mode(ino) !== 0;
+      const subject = { ino, index };
+      const detail = `page ${low} of inode ${ino}`;
+      if (isLost) findings.add('PAGE_ORPHAN', this.#bucketAt(index), detail, subject, `${value}`);
+    }
+  }
+
+  /** What a crash may leave in a private front. */
+  #leftovers(): void {
+    const add = (rule: FrontRule, at: number, detail: string, subject: { ino?: number; index?: number }) =>
+      this.#parts.findings.add(rule, at, detail, subject);
+    if (!this.#isPrivate) return;
+    const { base, overlay } = this.#parts;
+    for (const { ino, low, index } of this.#stray)
+      add('PAGE_REMOVED', this.#bucketAt(index), `page ${low} of inode ${ino}`, { ino, index });
+    for (const [ino, { flags, mode, at }] of this.#inodes) {
+      const isFile = typeOfMode(mode) === 'file';
+      if (isFile && (flags & TRUNCATING) !== 0) add('INODE_TRUNCATING', at, `inode ${ino}`, { ino });
+      const isHeld = ino === base.rootIno || base.has(ino) || this.#names.isNamed(ino);
+      if (!isHeld) add('INODE_ORPHAN', at, `inode ${ino}`, { ino });
+    }
+    for (const { kind, ino, low, index } of new EntryClassifier(overlay).all()) {
+      if (kind !== 'page') continue;
+      const inode = this.#inodes.get(ino);
+      const isBehind = inode && BigInt(low) * BigInt(overlay.place.blockBytes) >= inode.size;
+      if (isBehind && (inode.flags & TRUNCATING) === 0)
+        add('PAGE_BEYOND', this.#bucketAt(index), `page ${low} of inode ${ino}, ${inode.size} bytes`, { ino, index });
+    }
+    this.#names.staleSlots();
   }
 }
 
 /**
  * Adds what is wrong with the contents of an overlay.
- * @returns bytes of the pool that something owns
+ * @returns whose the bytes of the pool are
  * @throws what reading the source throws
  */
-export function checkOverlay(overlay: OverlayReader, baseMode: BaseMode, findings: FrontFindings): number {
-  return new OverlayCheck(overlay, baseMode, findings).run();
+export function checkOverlay(parts: OverlayCheckParts): PoolUse {
+  return new OverlayCheck(parts).run();
 }

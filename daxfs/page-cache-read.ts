@@ -21,8 +21,12 @@ export interface PageCachePlace {
 export interface SlotEntry extends SlotWord {
   index: number;
   refBit: number;
-  /** Bits of hosts that hold pins; always 0 from a kernel. */
+  /** Bits of hosts that hold pins; always 0 from a kernel. While PENDING they mean something else: `slotOwner`. */
   hostMask: number;
+  /** state_tag as it is stored. */
+  low: bigint;
+  /** host_mask as it is stored. */
+  high: number;
 }
 
 const SCAN_SLOTS = 4096;
@@ -55,8 +59,9 @@ export function placePageCache(source: ByteSource, head: Superblock): PageCacheP
 }
 
 function decodeSlot(bytes: Buffer, at: number, index: number): SlotEntry {
-  const word = decodeSlotWord(bytes.readBigUInt64LE(at));
-  return { ...word, index, refBit: bytes.readUInt32LE(at + 8), hostMask: bytes.readUInt32LE(at + 12) & 0x7fff };
+  const low = bytes.readBigUInt64LE(at);
+  const high = bytes.readUInt32LE(at + 12);
+  return { ...decodeSlotWord(low), index, refBit: bytes.readUInt32LE(at + 8), hostMask: high & 0x7fff, low, high };
 }
 
 /** One page cache. */

@@ -1,58 +1,92 @@
-/** Checks what a page cache holds: states, windows, tags, counters. */
+/** Checks what a page cache holds: states, windows, tags, pins, owners, counters. */
+import { offsetOf } from './codec.ts';
 import type { FrontFindings } from './front-rules.ts';
+import type { FrontWork } from './front-work.ts';
 import type { Image } from './image.ts';
-import { CONSTANTS, slot } from './layout.ts';
+import { CONSTANTS, NO_HOST, pageCacheHeader, slot } from './layout.ts';
 import type { PageCacheReader, SlotEntry } from './page-cache-read.ts';
-import { homeSlot, SLOT_STATE, slotWindow } from './page-cache-word.ts';
+import { homeSlot, SLOT_STATE, slotOwner, slotWindow } from './page-cache-word.ts';
 
 const bitCount = (mask: number) => mask.toString(2).replaceAll('0', '').length;
 
 class PageCacheCheck {
   readonly #cache: PageCacheReader;
   readonly #image: Image | undefined;
+  readonly #work: FrontWork;
   readonly #findings: FrontFindings;
-  readonly #tags = new Map<bigint, number>();
+  readonly #tags = new Map<bigint, SlotEntry>();
   #pending = 0;
 
-  constructor(cache: PageCacheReader, image: Image | undefined, findings: FrontFindings) {
+  constructor(cache: PageCacheReader, image: Image | undefined, work: FrontWork, findings: FrontFindings) {
     this.#cache = cache;
     this.#image = image;
+    this.#work = work;
     this.#findings = findings;
   }
 
   run(): void {
     for (const entry of this.#cache.slots()) this.#slot(entry);
-    const { header, slotsAt } = this.#cache.place;
-    const counted = header.pending_count === this.#pending;
+    const { header, slotsAt, slots } = this.#cache.place;
+    const at = slotsAt - Number(header.slot_meta_offset);
+    const fieldAt = (name: 'evict_hand' | 'pending_count') => at + offsetOf(pageCacheHeader, name);
+    const hand = header.evict_hand;
+    this.#findings.expect(hand < slots, 'CACHE_HAND', fieldAt('evict_hand'), `${hand} of ${slots} slots`);
+    // Counter and slots are two words: while hosts fill they are never looked at together.
+    const isSteady = this.#work.isQuiet || this.#work.rows === null;
+    const counted = header.pending_count === this.#pending || !isSteady;
     const detail = `${header.pending_count}, ${this.#pending} slots are pending`;
-    this.#findings.expect(counted, 'CACHE_PENDING', slotsAt, detail);
+    this.#findings.expect(counted, 'CACHE_PENDING', fieldAt('pending_count'), detail);
   }
 
   #slot(entry: SlotEntry): void {
     const { index, state, tag, pins, refBit, hostMask } = entry;
     const at = this.#cache.place.slotsAt + index * slot.size;
-    const f = this.#findings;
-    if (!f.expect(state <= SLOT_STATE.VALID, 'CACHE_STATE', at, `slot ${index}: state ${state}`)) return;
-    f.expect(refBit <= 1, 'CACHE_REF', at + 8, `slot ${index}: ${refBit}`);
+    const subject = { index };
+    const evidence = `${entry.low} ${entry.high}`;
+    const expect = (ok: boolean, rule: Parameters<FrontFindings['expect']>[1], detail: string) =>
+      this.#findings.expect(ok, rule, at, `slot ${index}: ${detail}`, subject, evidence);
+    if (!expect(state <= SLOT_STATE.VALID, 'CACHE_STATE', `state ${state}`)) return;
+    expect(refBit <= 1, 'CACHE_REF', `${refBit}`);
     if (state === SLOT_STATE.FREE) {
-      f.expect(tag === 0n && pins === 0, 'CACHE_FREE', at, `slot ${index}: tag 0x${tag.toString(16)}, ${pins} pins`);
+      const isFree = tag === 0n && pins === 0 && hostMask === 0;
+      expect(isFree, 'CACHE_FREE', `tag 0x${tag.toString(16)}, ${pins} pins, hosts 0b${hostMask.toString(2)}`);
       return;
     }
-    if (state === SLOT_STATE.PENDING) this.#pending++;
-    // A kernel's pins have no host bits.
-    const agrees = state === SLOT_STATE.PENDING || hostMask === 0 || bitCount(hostMask) <= pins;
-    f.expect(agrees, 'CACHE_PINS', at, `slot ${index}: ${pins} pins, hosts 0b${hostMask.toString(2)}`);
+    if (state === SLOT_STATE.PENDING) {
+      this.#pending++;
+      this.#owner(entry, at, evidence);
+    } else this.#pins(entry, at, evidence);
     const other = this.#tags.get(tag);
-    f.expect(other === undefined, 'CACHE_TWICE', at, `slot ${index}: page also in slot ${other}`);
-    this.#tags.set(tag, index);
-    this.#placed(entry, at);
-    f.expect(this.#isPage(entry), 'CACHE_PAGE', at, `slot ${index}: inode ${entry.ino}, page ${entry.page}`);
-  }
-
-  #placed({ index, tag }: SlotEntry, at: number): void {
+    const twice = `${evidence} ${other?.low} ${other?.high}`;
+    const both = `slot ${index}: page also in slot ${other?.index}`;
+    this.#findings.expect(other === undefined, 'CACHE_TWICE', at, both, subject, twice);
+    this.#tags.set(tag, entry);
     const { slots, kind } = this.#cache.place;
     const distance = (index - homeSlot(tag, slots, kind) + slots) % slots;
-    this.#findings.expect(distance < slotWindow, 'CACHE_WINDOW', at, `slot ${index}: ${distance} behind its home`);
+    expect(distance < slotWindow, 'CACHE_WINDOW', `${distance} behind its home`);
+    expect(this.#isPage(entry), 'CACHE_PAGE', `inode ${entry.ino}, page ${entry.page}`);
+  }
+
+  #owner(entry: SlotEntry, at: number, evidence: string): void {
+    const { index, pins, high } = entry;
+    const owner = slotOwner(high);
+    const isSound = pins === 0 && (owner === 'kernel' || owner.host < NO_HOST);
+    const detail = `slot ${index}: ${pins} pins, owner 0x${high.toString(16)}`;
+    if (!this.#findings.expect(isSound, 'CACHE_OWNER', at, detail, { index }, evidence)) return;
+    if (typeof owner === 'string' || this.#work.host(owner.host, owner.generation) === 'live') return;
+    this.#findings.add('CACHE_DEAD_FILL', at, `slot ${index}: host row ${owner.host}`, { index }, evidence);
+  }
+
+  #pins({ index, pins, hostMask }: SlotEntry, at: number, evidence: string): void {
+    const hosts = bitCount(hostMask);
+    // A kernel's pins have no host bits.
+    const detail = `slot ${index}: ${pins} pins, hosts 0b${hostMask.toString(2)}`;
+    if (!this.#findings.expect(hosts <= pins, 'CACHE_PINS', at, detail, { index }, evidence)) return;
+    const gone = Array.from({ length: NO_HOST }, (_, host) => host).filter(
+      (host) => (hostMask & (1 << host)) !== 0 && this.#work.host(host, null) === 'gone',
+    );
+    for (const host of gone)
+      this.#findings.add('CACHE_DEAD_PIN', at, `slot ${index}: host row ${host}`, { index }, evidence);
   }
 
   /** A page of a regular file of the base; without a base nobody can tell. */
@@ -68,6 +102,11 @@ class PageCacheCheck {
 }
 
 /** Adds what is wrong with the contents of a page cache. @throws what reading the source throws */
-export function checkPageCache(cache: PageCacheReader, image: Image | undefined, findings: FrontFindings): void {
-  new PageCacheCheck(cache, image, findings).run();
+export function checkPageCache(
+  cache: PageCacheReader,
+  image: Image | undefined,
+  work: FrontWork,
+  findings: FrontFindings,
+): void {
+  new PageCacheCheck(cache, image, work, findings).run();
 }

@@ -35,3 +35,11 @@ export function decodeSlotWord(word: bigint): SlotWord {
   const low = Number(word & 0x3fn);
   return { state: low & 3, pins: low >> 2, tag, ino: Number(tag >> PAGE_INDEX_BITS), page: Number(tag & 0xfffffn) };
 }
+
+const OWNED = 2 ** 31;
+
+/** Who fills a PENDING slot, by its host_mask: a host of ours, or a v8 kernel, which leaves no name and clears no bits. */
+export function slotOwner(high: number): { host: number; generation: number } | 'kernel' {
+  if (high < OWNED || (high & 0x7ff0_0000) !== 0) return 'kernel';
+  return { host: high & 0xf, generation: (high >>> 4) & 0xffff };
+}

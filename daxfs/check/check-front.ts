@@ -1,15 +1,22 @@
 /** The front of a region: its headers by the rules of the format, then what overlay and page cache hold. */
 import type { Mapping } from '../../native/index.ts';
 import type { ByteSource } from '../byte-source.ts';
+import { offsetOf } from '../codec.ts';
+import { FRONT_RULES, type FrontRule, type FrontRuleFacts } from '../front-rules.ts';
 import { validateFront } from '../front-validate.ts';
+import type { FrontWork } from '../front-work.ts';
 import { validateImage } from '../image-validate.ts';
-import { CONSTANTS } from '../layout.ts';
+import { CONSTANTS, HOST_STATE, INTENT_STATE, intentRow } from '../layout.ts';
+import type { FrontKind } from '../overlay-key.ts';
 import { encodeSuperblock, locatorAt, type RegionHeader } from '../region-format.ts';
 import type { FindingList } from './findings.ts';
+import type { Tables } from './tables.ts';
 
 const blockBytes = CONSTANTS.blockBytes.value;
 /** What a finding was seen on: the bytes around the place where the rule broke. */
 const evidenceBytes = 32;
+/** Findings of one look that are listed. */
+const findingsMax = 1000;
 
 /** The superblock as it has to be, of a plain v8 image without our locator: damage of the real one is found elsewhere. */
 function plainSuperblock(header: RegionHeader): Buffer {
@@ -20,7 +27,7 @@ function plainSuperblock(header: RegionHeader): Buffer {
 }
 
 /** The front as a plain v8 image. */
-function frontSource(mapping: Mapping, header: RegionHeader): ByteSource {
+export function frontSource(mapping: Mapping, header: RegionHeader): ByteSource {
   const size = header.geometry.registryOffset;
   const block = plainSuperblock(header);
   const read = (offset: number, length: number): Buffer => {
@@ -32,26 +39,63 @@ function frontSource(mapping: Mapping, header: RegionHeader): ByteSource {
   return { size, read };
 }
 
+/** Rules that say no more than that the header is broken. */
+const HEADER_RULES: ReadonlySet<FrontRule> = new Set(['OVERLAY_PLACE', 'PCACHE_PLACE']);
+
+/** Who is at work on the front, by the tables of the registry. @param self a host row that does not count */
+export function frontWork({ intents, hosts, liveness }: Tables, self?: number): FrontWork {
+  const running = intents.filter(
+    ({ bits }) => bits.state === INTENT_STATE.READY || bits.state === INTENT_STATE.CLAIMED,
+  );
+  const entries = running.flatMap(({ bytes }) =>
+    [1, 4].map((arg) => Number(bytes.readBigUInt64LE(offsetOf(intentRow, 'arg0') + arg * 8))),
+  );
+  const rows = new Map(hosts.map((row) => [row.index, row]));
+  const lives = (index: number, generation: number) => index !== self && liveness(index, generation) === 'live';
+  return {
+    isQuiet: hosts.every(({ index, bits }) => bits.state !== HOST_STATE.LIVE || !lives(index, bits.generation ?? 0)),
+    rows: new Set(running.map(({ index }) => index)),
+    entries: new Set(entries),
+    host: (index, generation) => (lives(index, generation ?? rows.get(index)?.bits.generation ?? 0) ? 'live' : 'gone'),
+  };
+}
+
+export const kindOf = ({ kernelMountable }: RegionHeader): FrontKind => (kernelMountable ? 'kernel' : 'private');
+
+/** What is said of a finding: the rule's name is the code's, so the detail alone, and what to do where repair cannot. */
+function messageOf(rule: FrontRule, detail: string): string {
+  const { title, repairable, severity }: FrontRuleFacts = FRONT_RULES[rule];
+  const { advice }: FrontRuleFacts = FRONT_RULES[rule];
+  const said = `${title[0]?.toUpperCase()}${title.slice(1)}: ${detail}`;
+  return !repairable && severity === 'damage' && advice !== undefined ? `${said}; ${advice}.` : `${said}.`;
+}
+
 /**
  * Adds what is wrong with the front.
  * @param unsettled operations of dead hosts are still to be finished: half done, they look like damage
  */
-export function checkFront(mapping: Mapping, header: RegionHeader, unsettled: boolean, found: FindingList): void {
+export function checkFront(mapping: Mapping, tables: Tables, unsettled: boolean, found: FindingList): void {
+  const { header } = tables;
   const { overlayOffset, overlayBytes, registryOffset } = header.geometry;
   const source = frontSource(mapping, header);
-  const whereOf = (offset: number) => ({
+  const whereOf = (offset: number, index = 0) => ({
     struct: offset < overlayOffset + overlayBytes ? ('overlay' as const) : ('page_cache' as const),
-    index: 0,
+    index,
     offset,
   });
-  for (const { rule, offset, detail } of validateImage(source).findings)
-    found.add('FRONT_FORMAT', whereOf(offset), `${rule}: ${detail}.`, detail);
-  const { findings } = validateFront(source, { kind: header.kernelMountable ? 'kernel' : 'private' });
-  for (const { rule, offset, detail } of findings) {
+  for (const { rule, offset, detail } of validateImage(source).findings) {
     const where = whereOf(offset);
-    const code = unsettled ? 'FRONT_UNSETTLED' : where.struct === 'overlay' ? 'FRONT_OVERLAY' : 'FRONT_SLOT';
+    const code = where.struct === 'overlay' ? 'FRONT_OVERLAY_HEADER' : 'FRONT_CACHE_HEADER';
+    found.add(code, where, `${rule}: ${detail}.`, detail);
+  }
+  const isHeaderSound = !found.counts.has('FRONT_OVERLAY_HEADER') && !found.counts.has('FRONT_CACHE_HEADER');
+  const options = { kind: kindOf(header), work: frontWork(tables), findingsMax };
+  for (const { rule, offset, detail, subject, evidence } of validateFront(source, options).findings) {
+    if (HEADER_RULES.has(rule) && !isHeaderSound) continue;
+    const where = whereOf(offset, subject.index);
+    const code = unsettled ? 'FRONT_UNSETTLED' : (`FRONT_${rule}` as const);
     const at = Math.min(offset, registryOffset);
     const seen = mapping.read(at, Math.min(evidenceBytes, registryOffset - at)).toString('hex');
-    found.add(code, where, `${rule}: ${detail}`, `${rule} ${detail} ${seen}`);
+    found.add(code, where, messageOf(rule, detail), `${rule} ${detail} ${evidence} ${seen}`);
   }
 }

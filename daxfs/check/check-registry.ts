@@ -49,7 +49,7 @@ function look(region: CheckedRegion): { tables: Tables; found: FindingList } {
   checkChunks(tables, found);
   checkNames(tables, found);
   checkIntents(tables, found);
-  checkFront(mapping, header, found.counts.has('INTENT_DEAD'), found);
+  checkFront(mapping, tables, found.counts.has('INTENT_DEAD'), found);
   return { tables, found };
 }
 

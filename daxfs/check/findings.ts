@@ -1,4 +1,5 @@
 /** What `region check` can find: one entry per rule, and the list of what was found. docs/CHECK.md explains each code. */
+import { FRONT_RULES, type FrontRule } from '../front-rules.ts';
 
 /** `damage`: a rule is broken. `leftover`: what a crash may leave and the next service undoes by itself. */
 export type Severity = 'damage' | 'leftover';
@@ -14,6 +15,15 @@ const damage = (title: string): CheckRule => ({ severity: 'damage', repairable: 
 const fatal = (title: string): CheckRule => ({ severity: 'damage', repairable: false, title });
 const leftover = (title: string): CheckRule => ({ severity: 'leftover', repairable: true, title });
 const note = (title: string): CheckRule => ({ severity: 'leftover', repairable: false, title });
+
+/** The rules of overlay and page cache under the names that they have here. */
+function frontRules(): Record<`FRONT_${FrontRule}`, CheckRule> {
+  const named = Object.entries(FRONT_RULES).map(([rule, { severity, repairable, title }]) => [
+    `FRONT_${rule}`,
+    { severity, repairable, title },
+  ]);
+  return Object.fromEntries(named) as Record<`FRONT_${FrontRule}`, CheckRule>;
+}
 
 export const CHECK_RULES = {
   UNFINISHED: fatal('the creation or the deletion of the region was interrupted'),
@@ -80,7 +90,7 @@ export const CHECK_RULES = {
   INTENT_KIND: damage('the kind of an intent row does not fit its state'),
   INTENT_OWNER: damage('an intent row belongs to nobody'),
   INTENT_RESERVED: damage('reserved bytes of an intent row are not zero'),
-  INTENT_DEAD: note('an operation of the front was begun by a host that died; the next service finishes it'),
+  INTENT_DEAD: leftover('an operation of the front was begun by a host that died'),
 
   IMAGE_SIZE: damage('the size in an image is not the one in its content row'),
   IMAGE_FORMAT: damage('an image breaks a rule of the DAXFS format'),
@@ -90,10 +100,10 @@ export const CHECK_RULES = {
   MANIFEST_ROW: damage('digest, sizes or counts in a content row are not those of its manifest'),
   FILE_DIGEST: damage('the bytes of a file do not have the digest of the manifest'),
 
-  FRONT_FORMAT: damage('superblock, overlay header or page-cache header break a rule of the DAXFS format'),
-  FRONT_OVERLAY: fatal('the overlay breaks a rule: bucket, chain, list or pool'),
-  FRONT_SLOT: fatal('a page-cache slot breaks a rule'),
-  FRONT_UNSETTLED: note('the front is as a host that died left it; the next service finishes what it had begun'),
+  FRONT_OVERLAY_HEADER: damage('the header of the overlay breaks a rule of the DAXFS format'),
+  FRONT_CACHE_HEADER: damage('the header of the page cache breaks a rule of the DAXFS format'),
+  FRONT_UNSETTLED: leftover('the front is as a host that died left it, in the middle of an operation'),
+  ...frontRules(),
 } as const satisfies Record<string, CheckRule>;
 
 export type CheckCode = keyof typeof CHECK_RULES;

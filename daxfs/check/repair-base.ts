@@ -104,9 +104,8 @@ export function repairIntents(context: RepairContext): void {
 
 /** The fields of the overlay's header that never change after creation. */
 export function repairFront(context: RepairContext): void {
-  const { overlayOffset, overlayBytes, poolOffset, poolBytes } = context.tables.header.geometry;
-  const broken = findingsOf(context, 'FRONT_FORMAT').filter(({ where }) => where.offset < overlayOffset + overlayBytes);
-  if (broken.length === 0) return;
+  const { overlayOffset, poolOffset, poolBytes } = context.tables.header.geometry;
+  if (findingsOf(context, 'FRONT_OVERLAY_HEADER').length === 0) return;
   const { mapping } = context.region;
   const before = mapping.read(overlayOffset, overlayHeader.size);
   const fixed = {

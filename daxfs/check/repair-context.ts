@@ -12,6 +12,8 @@ export interface RepairContext {
   region: Region;
   /** Attached as a host of its own. */
   registry: Registry;
+  /** That host. */
+  self: { index: number; generation: number };
   tables: Tables;
   findings: readonly Seen[];
   /** 32 hex digits. */

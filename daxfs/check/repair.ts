@@ -6,6 +6,7 @@
 import type { BackingRequest } from '../backing.ts';
 import { takeHostRow } from '../host.ts';
 import { hostIdentity, lockDomain } from '../host-identity.ts';
+import { NO_HOST } from '../layout.ts';
 import { Region } from '../region.ts';
 import type { RegionHeader } from '../region-format.ts';
 import { Registry } from '../registry.ts';
@@ -25,6 +26,7 @@ import {
 } from './repair-base.ts';
 import { releaseChunks, releaseContents, repairChunks, repairContents, repairImages } from './repair-contents.ts';
 import type { RepairContext } from './repair-context.ts';
+import { repairFrontContents } from './repair-front-contents.ts';
 import { repairNames } from './repair-names.ts';
 import type { ContentEntry } from './tables.ts';
 
@@ -58,6 +60,7 @@ class Repair {
   readonly #step: Step;
   readonly kept = new Set<string>();
   #suspects: ContentEntry[] = [];
+  #self = { index: NO_HOST, generation: 0 };
 
   constructor(opened: OpenedForCheck & { header: RegionHeader }, region: Region, options: RepairOptions, step: Step) {
     this.#opened = opened;
@@ -69,7 +72,9 @@ class Repair {
 
   async run(): Promise<void> {
     const identity = hostIdentity(hostName, this.#region);
-    const row = await takeHostRow(this.#region, identity, (index) => this.#registry.attach(index, identity));
+    const row = await takeHostRow(this.#region, identity, (index) => {
+      this.#self = { index, generation: this.#registry.attach(index, identity).generation };
+    });
     try {
       await this.#rounds();
     } finally {
@@ -82,7 +87,8 @@ class Repair {
     const { tables, findings } = lookOnce(this.#opened);
     const ownBootId = lockDomain(this.#opened.backing).toString('hex');
     const keep = (text: string) => void this.kept.add(text);
-    return { region: this.#region, registry: this.#registry, tables, findings, ownBootId, step: this.#step, keep };
+    const own = { region: this.#region, registry: this.#registry, self: this.#self };
+    return { ...own, tables, findings, ownBootId, step: this.#step, keep };
   }
 
   async #rounds(): Promise<void> {
@@ -111,6 +117,7 @@ class Repair {
         repairHostNames(context);
         repairContentFields(context);
       },
+      repairFrontContents,
       repairContents,
       (context: RepairContext) => {
         this.#suspects = [...repairChunks(context)];

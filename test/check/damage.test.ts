@@ -11,6 +11,7 @@ import { readTables, type Tables } from '../../daxfs/check/tables.ts';
 import { decodeWord, encodeWord, offsetOf } from '../../daxfs/codec.ts';
 import { contentFiles } from '../../daxfs/content-files.ts';
 import { checksummedBytes } from '../../daxfs/content-row.ts';
+import { FRONT_RULES } from '../../daxfs/front-rules.ts';
 import { bootId } from '../../daxfs/host-identity.ts';
 import {
   CHUNK_STATE,
@@ -33,7 +34,7 @@ import {
   registryHeader,
   registryState,
 } from '../../daxfs/layout.ts';
-import { locatorAt, rootBucket } from '../../daxfs/region-format.ts';
+import { locatorAt } from '../../daxfs/region-format.ts';
 import { MANIFEST_PATH } from '../../loaders/index.ts';
 import { native } from '../../native/index.ts';
 import { makeOriginal, RegionCopy } from './region-copies.ts';
@@ -274,10 +275,7 @@ const plants: Partial<Record<CheckCode, Plant>> = {
   INTENT_KIND: { plant: (v) => v.mapping.store64(v.at('intent', 1), intentOf(INTENT_STATE.READY, 0, 2)) },
   INTENT_OWNER: { plant: (v) => v.mapping.store64(v.at('intent', 1), intentOf(INTENT_STATE.READY, 1, NO_HOST)) },
   INTENT_RESERVED: { plant: (v) => v.flip(v.at('intent', 1) + intentRow.size - 1) },
-  INTENT_DEAD: {
-    plant: (v) => v.mapping.store64(v.at('intent', 1), intentOf(INTENT_STATE.READY, 1, 4)),
-    left: ['INTENT_DEAD'],
-  },
+  INTENT_DEAD: { plant: (v) => v.mapping.store64(v.at('intent', 1), intentOf(INTENT_STATE.READY, 1, 4)) },
 
   IMAGE_SIZE: {
     plant: (v) =>
@@ -305,24 +303,20 @@ const plants: Partial<Record<CheckCode, Plant>> = {
   },
   MANIFEST_ROW: { plant: (v) => v.row(1, (at) => v.u32(at('tensor_count'), 77)) },
   FILE_DIGEST: { plant: (v) => v.flip(v.place(1).offset + 3_000_000), digests: true },
-  FRONT_FORMAT: { plant: (v) => v.flip(v.header.geometry.overlayOffset + offsetOf(overlayHeader, 'reserved') + 5) },
-  FRONT_OVERLAY: { plant: (v) => v.flip(rootBucketAt(v) + 1), left: ['FRONT_OVERLAY'] },
+  FRONT_OVERLAY_HEADER: {
+    plant: (v) => v.flip(v.header.geometry.overlayOffset + offsetOf(overlayHeader, 'reserved') + 5),
+  },
+  // What of it is damage shows when the operation is finished.
   FRONT_UNSETTLED: {
     plant: (v) => {
       v.mapping.store64(v.at('intent', 1), intentOf(INTENT_STATE.READY, 1, 4));
-      v.flip(rootBucketAt(v) + 1);
+      v.mapping.store64(overlayOf(v) + offsetOf(overlayHeader, 'pool_alloc'), 8n);
     },
     also: ['INTENT_DEAD'],
-    left: ['FRONT_UNSETTLED', 'INTENT_DEAD'],
   },
 };
 
 const overlayOf = (v: Victim) => v.header.geometry.overlayOffset;
-/** Offset of the root's bucket and of its pool entry. */
-const rootBucketAt = (v: Victim) => {
-  const { index } = rootBucket(false, v.header.geometry.bucketCount);
-  return overlayOf(v) + overlayHeader.size + index * 16;
-};
 const stateAt = (v: Victim) => v.header.geometry.registryOffset + v.header.geometry.stateOffset;
 const chunkClaim = (v: Victim, state: number, host: number) =>
   encodeWord(chunkWord, { state, content: v.freeContent(0), host, host_generation: 1 });
@@ -362,13 +356,14 @@ it('an offset that leads behind the region is a finding where it is written', as
   victim.mapping.store64(at, (1n << 48n) - 4096n);
   const { findings } = await victim.check();
   expect(findings.map(({ code, where }) => [code, where.offset])).toEqual([
-    ['FRONT_FORMAT', at],
-    ['FRONT_OVERLAY', at],
+    ['FRONT_OVERLAY_HEADER', at],
+    ['FRONT_FREE_LIST', at],
   ]);
 });
 
 it('every rule has an entry', () => {
-  const elsewhere: CheckCode[] = ['TRUNCATED', 'FRONT_SLOT'];
-  const covered = [...Object.keys(plants), ...elsewhere].sort();
+  // front-damage.test.ts has those of overlay and page cache.
+  const ofFront = Object.keys(FRONT_RULES).map((rule) => `FRONT_${rule}`);
+  const covered = [...Object.keys(plants), 'TRUNCATED', 'FRONT_CACHE_HEADER', ...ofFront].sort();
   expect(covered).toEqual(Object.keys(CHECK_RULES).sort());
 });

@@ -28,5 +28,5 @@ it('every command of daxfs-inspect', () => {
 
 it('every rule of check, in both directions', () => {
   const named = [...text.matchAll(/^\| `([A-Z_]+)` \| (.*) \|$/gm)].map((match) => [match[1], match[2]]);
-  expect(named).toEqual(Object.entries(FRONT_RULES));
+  expect(named).toEqual(Object.entries(FRONT_RULES).map(([rule, { title }]) => [rule, title]));
 });
