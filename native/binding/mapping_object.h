@@ -2,19 +2,11 @@
 #pragma once
 #include <napi.h>
 
-#include <cstdint>
-#include <memory>
 #include <optional>
 
-namespace daxserve::binding {
+#include "mapping_view.h"
 
-/// An open mapping. The bytes stay mapped while a copy of `keep` lives, also when JavaScript calls close() meanwhile.
-struct MappingView {
-  uint8_t* base;
-  uint64_t size;
-  bool writable;
-  std::shared_ptr<const void> keep;
-};
+namespace daxserve::binding {
 
 /// The view of a Mapping object; nothing when `value` is something else or is closed.
 std::optional<MappingView> ViewOf(Napi::Value value);

@@ -5,9 +5,10 @@
 #include <memory>
 #include <optional>
 
+#include "cached_files.h"
 #include "fence.h"
 #include "kernel_front.h"
-#include "mapping_object.h"
+#include "mapping_view.h"
 #include "overlay_paths.h"
 #include "private_front.h"
 #include "registry_words.h"
@@ -30,7 +31,9 @@ struct HostTables {
 class OverlayHome {
  public:
   /// Reads the superblock at the mapping's start. @returns errno; EINVAL: a rule is broken
-  static int Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out);
+  /// @param cached reads what is not in the image (split and export mode); null: that gives ENOTSUP
+  static int Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out,
+                  std::shared_ptr<CachedFiles> cached = nullptr);
   ~OverlayHome() {
     if (tables_.fd >= 0) close(tables_.fd);
   }
@@ -53,7 +56,8 @@ class OverlayHome {
   }
 
  private:
-  OverlayHome(const MappingView& mapping, const HostTables& tables) : mapping_(mapping), tables_(tables) {}
+  OverlayHome(const MappingView& mapping, const HostTables& tables, std::shared_ptr<CachedFiles> cached)
+      : mapping_(mapping), tables_(tables), cached_(std::move(cached)) {}
 
   int OpenFront(Owner self);
   void OpenBase(const layout::Superblock& head);
@@ -61,6 +65,7 @@ class OverlayHome {
 
   MappingView mapping_;
   HostTables tables_;
+  std::shared_ptr<CachedFiles> cached_;
   FrontKind kind_ = FrontKind::kKernel;
   std::optional<BaseImage> base_;
   OverlayParts parts_;
