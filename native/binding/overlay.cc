@@ -9,7 +9,6 @@
 #include "job.h"
 #include "mapping_object.h"
 #include "overlay_home.h"
-#include "page_cache.h"
 #include "registry_arguments.h"
 
 namespace daxserve::binding {
@@ -106,12 +105,6 @@ double ReadInto(OverlayHome& home, const Transfer& part) {
   return Outcome(error, done);
 }
 
-// At once or not at all: -EAGAIN where a source would have to be read.
-double ReadCached(OverlayHome& home, const Transfer& part) {
-  const CachedFiles::OnlyCached only;
-  return ReadInto(home, part);
-}
-
 double WriteFrom(OverlayHome& home, const Transfer& part) {
   const int error = home.With([&](auto& overlay) { return overlay.Write(part.ino, part.offset, part.bytes, part.length); });
   return Outcome(error, part.length);
@@ -149,7 +142,6 @@ class OverlayObject : public Napi::ObjectWrap<OverlayObject> {
   Napi::Value Truncate(Info info);
   Napi::Value Recover(Info info);
   Napi::Value ReadSync(Info info) { return Now(info, ReadInto, false, false); }
-  Napi::Value ReadCachedSync(Info info) { return Now(info, ReadCached, false, false); }
   Napi::Value WriteSync(Info info) { return Now(info, WriteFrom, true, false); }
   Napi::Value AppendSync(Info info) { return Now(info, AppendFrom, true, true); }
   Napi::Value Read(Info info) { return Later(info, ReadInto, false, false); }
@@ -182,7 +174,7 @@ OverlayObject::OverlayObject(Info info) : Napi::ObjectWrap<OverlayObject>(info) 
   }
   if (!info[2].IsNull() && !GetSelf(info[2], self)) return;
   if (!info[1].IsNull() && !GetTables(info[1], tables)) return;
-  if (const int error = OverlayHome::Open(*view, tables, self, home_, CachedFilesOf(info[3]))) {
+  if (const int error = OverlayHome::Open(*view, tables, self, home_)) {
     Check(info.Env(), Status::Errno(error, "open overlay"));
     return;
   }
@@ -435,7 +427,6 @@ void OverlayObject::Init(Napi::Env env, Napi::Object exports) {
                                       InstanceMethod<&OverlayObject::Truncate>("truncate", member),
                                       InstanceMethod<&OverlayObject::Recover>("recover", member),
                                       InstanceMethod<&OverlayObject::ReadSync>("readSync", member),
-                                      InstanceMethod<&OverlayObject::ReadCachedSync>("readCached", member),
                                       InstanceMethod<&OverlayObject::WriteSync>("writeSync", member),
                                       InstanceMethod<&OverlayObject::AppendSync>("appendSync", member),
                                       InstanceMethod<&OverlayObject::Read>("read", member),

@@ -5,7 +5,6 @@
 #include <memory>
 #include <optional>
 
-#include "cached_files.h"
 #include "fence.h"
 #include "kernel_front.h"
 #include "mapping_view.h"
@@ -31,9 +30,7 @@ struct HostTables {
 class OverlayHome {
  public:
   /// Reads the superblock at the mapping's start. @returns errno; EINVAL: a rule is broken
-  /// @param cached reads what is not in the image (split and export mode); null: that gives ENOTSUP
-  static int Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out,
-                  std::shared_ptr<CachedFiles> cached = nullptr);
+  static int Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out);
   ~OverlayHome() {
     if (tables_.fd >= 0) close(tables_.fd);
   }
@@ -56,8 +53,7 @@ class OverlayHome {
   }
 
  private:
-  OverlayHome(const MappingView& mapping, const HostTables& tables, std::shared_ptr<CachedFiles> cached)
-      : mapping_(mapping), tables_(tables), cached_(std::move(cached)) {}
+  OverlayHome(const MappingView& mapping, const HostTables& tables) : mapping_(mapping), tables_(tables) {}
 
   int OpenFront(Owner self);
   void OpenBase(const layout::Superblock& head);
@@ -65,7 +61,6 @@ class OverlayHome {
 
   MappingView mapping_;
   HostTables tables_;
-  std::shared_ptr<CachedFiles> cached_;
   FrontKind kind_ = FrontKind::kKernel;
   std::optional<BaseImage> base_;
   OverlayParts parts_;
