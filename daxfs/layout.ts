@@ -222,6 +222,33 @@ export const overlayDirlist = struct('overlay_dirlist', 16, 'v8', 'Overlay pool 
   u32('reserved', '0'),
   u64('first', 'pool offset of the newest entry; all ones = none'),
 ]);
+export const pageCacheCounters = struct('page_cache_counters', 96, 'ours', 'What processes saw of a page cache.', [
+  u64('hits', 'pages found VALID'),
+  u64('misses', 'pages not found'),
+  u64('fills', 'slots filled and published'),
+  u64('fill_errors', 'fills that failed; the slot is FREE again'),
+  u64('evictions_unreferenced', 'evicted without their reference bit'),
+  u64('evictions_second_chance', 'evicted after the bits of their places were cleared'),
+  u64('evictions_forced', 'evicted although used meanwhile'),
+  u64('pending_waits', "waits for somebody else's fill"),
+  u64('fallbacks', 'reads past the cache: no slot could be had, or a wait took too long'),
+  u64('takeovers', 'fills of dead processes taken over'),
+  u64('source_reads', 'blocks read from source files'),
+  u64('source_bytes', 'bytes of them'),
+]);
+
+export const pageCacheUser = struct('page_cache_user', 256, 'ours', 'A process that uses the page cache of an image.', [
+  u64(
+    'word',
+    'bit 0 taken, bits 16-31 generation, bits 32-63 from the boot id; byte 0 is locked while the process lives',
+  ),
+  u32('pid', 'for people'),
+  u32('unused', '0'),
+  { name: 'counters', type: { array: pageCacheCounters, count: 1 }, doc: 'its own' },
+  reserved(144),
+]);
+
+/** From byte 32 on v8 leaves the block free; in an image it holds what is ours. */
 
 export const pageCacheHeader = struct('page_cache_header', 4096, 'v8', 'First block of the v8 page cache.', [
   u32('magic', 'pageCacheMagic'),
@@ -230,7 +257,10 @@ export const pageCacheHeader = struct('page_cache_header', 4096, 'v8', 'First bl
   u64('slot_data_offset', 'block + slots * 16 rounded up'),
   u32('evict_hand', 'clock hand'),
   u32('pending_count', 'PENDING slots'),
-  reserved(4064),
+  u64('source_stamp', 'ours: digest of size, mtime and inode of every source file; 0 = nobody knows'),
+  { name: 'totals', type: { array: pageCacheCounters, count: 1 }, doc: 'ours: of processes that are gone' },
+  reserved(120),
+  { name: 'users', type: { array: pageCacheUser, count: 15 }, doc: 'ours' },
 ]);
 
 export const slot = struct('slot', 16, 'v8', 'Page-cache cell.', [
@@ -471,6 +501,8 @@ export const STRUCTS: readonly StructSpec[] = [
   contentRow,
   nameRow,
   intentRow,
+  pageCacheCounters,
+  pageCacheUser,
 ];
 
 export const WORDS: readonly WordSpec[] = [hostWord, contentWord, nameWord, chunkWord, intentWord];

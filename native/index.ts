@@ -276,6 +276,8 @@ export interface Overlay {
   readSync(ino: number, offset: number, bytes: Uint8Array): number;
   /** @returns bytes written: all of them */
   writeSync(ino: number, offset: number, bytes: Uint8Array): number;
+  /** As `readSync`; -EAGAIN where it would have to read a source file or wait for somebody who does. */
+  readCached(ino: number, offset: number, bytes: Uint8Array): number;
   /** @returns where the bytes went */
   appendSync(ino: number, bytes: Uint8Array): number;
   /** As `readSync`, on a native thread; the bytes must not be touched meanwhile. */
@@ -288,6 +290,56 @@ export interface Overlay {
 
 /** One parameter of a mount: a flag, a string, or a descriptor. */
 export type MountOption = { name: string } | { name: string; value: string } | { name: string; fd: number };
+/** What one process saw of a page cache since it opened it. */
+export interface PageCacheFacts {
+  /** Takes part: pins, fills, evicts. False: reads what it finds, and past the cache what it does not. */
+  attached: boolean;
+  hasSource: boolean;
+  slots: number;
+  /** Pages found, and not found. */
+  hits: number;
+  misses: number;
+  fills: number;
+  fillErrors: number;
+  evictions: number;
+  pendingWaits: number;
+  /** Reads past the cache: no slot could be had, or somebody else's fill took too long. */
+  fallbacks: number;
+  /** Fills of dead processes taken over. */
+  takeovers: number;
+  /** Blocks read from source files, and their bytes. */
+  sourceReads: number;
+  sourceBytes: number;
+}
+
+/**
+ * The v8 page cache of a split or export image: docs/OVERLAY.md. After `open` an Overlay made with it reads through it.
+ * Throws DAXFS_CLOSED before `open`, after `close` or after the mapping was closed.
+ */
+export interface PageCache {
+  /**
+   * Once, on a native thread. @param image its descriptor and who sees our locks (16 bytes): take part in the cache; null:
+   * only read. @param source the backing file, or the exported directory (`tree`); null: what the cache does not have is
+   * an error. Both are duplicated. @returns 0; -EINVAL no such cache, or an image of the other mode; -ESTALE the backing
+   * file is too short; -EBUSY the source has changed and others still use pages of the old one
+   */
+  open(image: { fd: number; bootId: Buffer } | null, source: { fd: number; tree: boolean } | null): Promise<Errno>;
+  facts(): PageCacheFacts;
+  /** Fills free slots with the first pages of every file, in the order of inodes. */
+  prewarm(): Promise<{ pages: number; wanted: number } | Errno>;
+  /** Undoes what dead processes left: claims, pins, rows. @returns rows */
+  recover(): number;
+  /**
+   * Holds a block of a base file in its slot. The same slot gives the same bytes. @returns -EAGAIN no slot can be had,
+   * -ENOTSUP not taking part
+   */
+  pin(ino: number, page: number): { slot: number; bytes: ArrayBuffer } | Errno;
+  /** Undoes one pin; with the last one the bytes are detached. */
+  unpin(slot: number): void;
+  /** Detaches all bytes, leaves the cache. Idempotent. */
+  close(): void;
+}
+
 
 export interface Native {
   fingerprint: bigint;
@@ -324,15 +376,21 @@ export interface Native {
 
   Registry: new (mapping: Mapping, registryOffset: number) => Registry;
 
-  /** @param tables null for an image. @param host null: no host row; then nothing of ours can be recovered by others. @throws EINVAL */
+  /** @param tables null for an image. @param host null: no host row; then nothing of ours can be recovered by others. @param cache opened. @throws EINVAL */
   Overlay: new (
     mapping: Mapping,
     tables: OverlayTables | null,
     host: { index: number; generation: number } | null,
   ) => Overlay;
 
+    cache?: PageCache | null,
   /** Zeroed memory of an open DMA heap; its dma-buf, read-write, close-on-exec. @throws ENOTTY not a heap, ENOMEM... */
   dmaHeapAllocate(heap: number, length: number): Promise<number>;
+  /** @param mapping of an image with base and page cache */
+  PageCache: new (
+    mapping: Mapping,
+  ) => PageCache;
+
   /** Brackets access of the CPU to a dma-buf: once before, once after with `end`. */
   dmaBufSync(fd: number, end: boolean): void;
   /** The dma-buf behind a daxfs mount; `fd` is a file or directory in it. @throws ENOENT mount of a physical range, ENOTTY */

@@ -221,7 +221,7 @@ class Cache {
 
   std::vector<uint8_t> memory_;
   std::vector<uint32_t> counts_;
-  PageCacheCounters counters_;
+  PageCacheCounters counters_{};
   std::optional<PageCache<RealAtom>> cache_;
 };
 

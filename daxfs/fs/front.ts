@@ -1,5 +1,5 @@
 /** An open overlay: refuses use after `close`, knows its running jobs, moves small transfers at once and large ones elsewhere. */
-import type { Overlay } from '../../native/index.ts';
+import type { Overlay, PageCache } from '../../native/index.ts';
 import { daxfsError } from '../errors.ts';
 import { EAGAIN, EBUSY } from './fs-error.ts';
 
@@ -14,12 +14,15 @@ export class Front {
   readonly blockBytes: number;
   readonly fileBytesMax: number;
   readonly #overlay: Overlay;
+  readonly #cache: PageCache | null;
   readonly #jobs = new Set<Promise<unknown>>();
   #closing = false;
   #closed = false;
 
-  constructor(overlay: Overlay) {
+  /** @param cache of a split or export image; closed with the front */
+  constructor(overlay: Overlay, cache: PageCache | null = null) {
     this.#overlay = overlay;
+    this.#cache = cache;
     ({ kind: this.kind, blockBytes: this.blockBytes, fileBytesMax: this.fileBytesMax } = overlay.facts());
   }
 
@@ -27,6 +30,17 @@ export class Front {
   get overlay(): Overlay {
     if (this.#closed) throw closed();
     return this.#overlay;
+  }
+
+  /** Null where all bytes are in the image. @throws DaxfsError DAXFS_CLOSED */
+  get cache(): PageCache | null {
+    if (this.#closed) throw closed();
+    return this.#cache;
+  }
+
+  /** Finishes what dead hosts left half done. @returns operations finished */
+  recover(): number {
+    return this.overlay.recover() + (this.#cache?.recover() ?? 0);
   }
 
   /** @throws DaxfsError DAXFS_CLOSED from the moment at which closing began */
@@ -51,18 +65,18 @@ export class Front {
   }
 
   async read(ino: number, offset: number, bytes: Uint8Array): Promise<number> {
-    if (bytes.length <= inlineBytesMax) return this.overlay.readSync(ino, offset, bytes);
-    return this.#track(this.overlay.read(ino, offset, bytes));
+    const done = bytes.length <= inlineBytesMax ? this.overlay.readCached(ino, offset, bytes) : EAGAIN;
+    return done === EAGAIN ? this.#track(this.overlay.read(ino, offset, bytes)) : done;
   }
 
   async write(ino: number, offset: number, bytes: Uint8Array): Promise<number> {
-    if (bytes.length <= inlineBytesMax) return this.overlay.writeSync(ino, offset, bytes);
+    if (this.#isInline(bytes)) return this.overlay.writeSync(ino, offset, bytes);
     return this.#track(this.overlay.write(ino, offset, bytes));
   }
 
   /** @returns where the bytes went, or a negative errno */
   async append(ino: number, bytes: Uint8Array): Promise<number> {
-    if (bytes.length <= inlineBytesMax) return this.overlay.appendSync(ino, bytes);
+    if (this.#isInline(bytes)) return this.overlay.appendSync(ino, bytes);
     return this.#track(this.overlay.append(ino, bytes));
   }
 
@@ -80,6 +94,12 @@ export class Front {
     while (this.#jobs.size > 0) await Promise.allSettled(this.#jobs);
     this.#closed = true;
     this.#overlay.close();
+    this.#cache?.close();
+  }
+
+  /** A write to a part of a base page may have to read a source file first. */
+  #isInline(bytes: Uint8Array): boolean {
+    return bytes.length <= inlineBytesMax && this.#cache === null;
   }
 
   async #track<T>(job: Promise<T>): Promise<T> {

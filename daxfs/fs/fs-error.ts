@@ -14,6 +14,15 @@ export interface FsError extends Error {
   dest?: string;
 }
 
+/** What a source behind a page cache may do; libuv has no words for the first, and none that help for the other. */
+const SOURCE_ERRORS = new Map<number, [string, string]>([
+  [
+    -constants.errno.ESTALE,
+    ['ESTALE', 'the backing file or exported file has changed, shrunk or gone since it was opened'],
+  ],
+  [-constants.errno.ENOTSUP, ['ENOTSUP', 'the bytes are in a backing file; open the image with "backing" or "export"']],
+]);
+
 const text = (path: string | Uint8Array) => (typeof path === 'string' ? path : Buffer.from(path).toString());
 
 /** @param errno negative, or its name */
@@ -24,7 +33,7 @@ export function fsError(
   dest?: string | Uint8Array,
 ): FsError {
   const number = typeof errno === 'number' ? errno : -constants.errno[errno];
-  const [code, message] = getSystemErrorMap().get(number) ?? ['EUNKNOWN', 'unknown error'];
+  const [code, message] = SOURCE_ERRORS.get(number) ?? getSystemErrorMap().get(number) ?? ['EUNKNOWN', 'unknown error'];
   const from = path === undefined ? '' : ` '${text(path)}'`;
   const to = dest === undefined ? '' : ` -> '${text(dest)}'`;
   return Object.assign(new Error(`${code}: ${message}, ${syscall}${from}${to}`), {

@@ -50,8 +50,25 @@ export interface StatusReport {
     /** Slots that somebody pins, and all pins together. */
     pinned: number;
     pins: number;
+    /** Processes that use it now, of an image. */
+    users: number;
+    /** What all processes saw that ever used it. */
+    counters: PageCacheTotals;
   };
   region: null | { uuid: string; size: number; registryOffset: number; registrySize: number };
+}
+
+export interface PageCacheTotals {
+  hits: number;
+  misses: number;
+  fills: number;
+  fillErrors: number;
+  evictions: number;
+  pendingWaits: number;
+  fallbacks: number;
+  takeovers: number;
+  sourceReads: number;
+  sourceBytes: number;
 }
 
 /** Numbers of the header; list heads are pool offsets, null = empty. */
@@ -105,6 +122,30 @@ function overlayStatus(source: ByteSource, head: Superblock): StatusReport['over
     nextInode: Number(header.next_ino),
   };
 }
+/** Of processes that are gone, and of those that are there. */
+function pageCacheTotals({ totals, users }: PageCacheReader['place']['header']): PageCacheTotals {
+  const tables = [totals[0], ...users.map((user) => (user.counters as Record<string, unknown>[])[0])];
+  const sum = (...names: string[]) =>
+    Number(
+      tables.reduce(
+        (all, table) => names.reduce((some, name) => some + BigInt((table?.[name] ?? 0n) as bigint), all),
+        0n,
+      ),
+    );
+  return {
+    hits: sum('hits'),
+    misses: sum('misses'),
+    fills: sum('fills'),
+    fillErrors: sum('fill_errors'),
+    evictions: sum('evictions_unreferenced', 'evictions_second_chance', 'evictions_forced'),
+    pendingWaits: sum('pending_waits'),
+    fallbacks: sum('fallbacks'),
+    takeovers: sum('takeovers'),
+    sourceReads: sum('source_reads'),
+    sourceBytes: sum('source_bytes'),
+  };
+}
+
 
 function pageCacheStatus(source: ByteSource, head: Superblock): StatusReport['pageCache'] {
   if (head.pcache_offset === 0n) return null;
@@ -127,6 +168,8 @@ function pageCacheStatus(source: ByteSource, head: Superblock): StatusReport['pa
     hashShift: head.pcache_hash_shift,
     pendingCount: header.pending_count,
     occupancyPercent: percent(slots - counts.free, slots),
+    users: header.users.filter(({ word }) => ((word as bigint) & 1n) !== 0n).length,
+    counters: pageCacheTotals(header),
     evictHand: header.evict_hand,
     ...counts,
   };

@@ -36,6 +36,12 @@ function pageCacheLines(cache: NonNullable<StatusReport['pageCache']>): Line[] {
     ['evict hand', cache.evictHand],
     ['hot ref bits', cache.hot],
     ['pinned', `${cache.pinned} slots, ${cache.pins} pins`],
+    ['users', cache.users],
+    ['hits', `${cache.counters.hits}, ${cache.counters.misses} misses`],
+    ['fills', `${cache.counters.fills}, ${cache.counters.fillErrors} failed, ${cache.counters.takeovers} taken over`],
+    ['evictions', cache.counters.evictions],
+    ['waits', `${cache.counters.pendingWaits}, ${cache.counters.fallbacks} reads past the cache`],
+    ['source reads', `${cache.counters.sourceReads}, ${size(cache.counters.sourceBytes)}`],
   ];
 }
 

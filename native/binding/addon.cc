@@ -16,6 +16,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitRegistry(env, exports);
   InitDmaHeap(env, exports);
   InitOverlay(env, exports);
+  InitPageCache(env, exports);
   return exports;
 }
 

@@ -13,6 +13,7 @@ void InitCopy(Napi::Env env, Napi::Object exports);
 void InitRegistry(Napi::Env env, Napi::Object exports);
 void InitDmaHeap(Napi::Env env, Napi::Object exports);
 void InitOverlay(Napi::Env env, Napi::Object exports);
+void InitPageCache(Napi::Env env, Napi::Object exports);
 
 /// An Error as Node's own system errors: {code: 'ENOSPC', errno: -28, syscall: 'fallocate'}.
 Napi::Error ToError(Napi::Env env, const Status& status);

@@ -5,11 +5,15 @@ namespace {
 
 // Bytes of files outside of the image are the page cache's business.
 int NoSource(void*, uint64_t, uint64_t, uint8_t*) { return ENOTSUP; }
+int ReadCached(void* cached, uint64_t ino, uint64_t page, uint8_t* block) {
+  return static_cast<CachedFiles*>(cached)->Read(ino, page, block);
+}
 
 }  // namespace
 
-int OverlayHome::Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out) {
-  std::shared_ptr<OverlayHome> home(new OverlayHome(mapping, tables));
+int OverlayHome::Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out,
+                      std::shared_ptr<CachedFiles> cached) {
+  std::shared_ptr<OverlayHome> home(new OverlayHome(mapping, tables, std::move(cached)));
   const int error = home->OpenFront(self);
   if (error == 0) out = std::move(home);
   return error;
@@ -28,6 +32,7 @@ int OverlayHome::OpenFront(Owner self) {
   OpenBase(head);
   parts_.base = base_ ? &*base_ : nullptr;
   if (head.pcache_offset != 0) parts_.lower.read = NoSource;
+  if (cached_) parts_.lower = {ReadCached, cached_.get()};
   if (tables_.intent_count > 0) {
     parts_.intents = {reinterpret_cast<layout::IntentRow*>(mapping_.base + tables_.intents), tables_.intent_count};
   }

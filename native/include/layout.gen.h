@@ -37,7 +37,7 @@ inline constexpr uint32_t kModelNameBytesMax = 0xc2;  // longest name[:tag] in b
 inline constexpr uint32_t kRegistryFormatVersion = 0x1;  // version of everything marked ours
 inline constexpr uint64_t kLocatorMagic = 0x3145565253584144;
 inline constexpr uint64_t kRegistryMagic = 0x3153474552584144;
-inline constexpr uint64_t kFingerprint = 0xe3d3d965a5be2463;
+inline constexpr uint64_t kFingerprint = 0x2b8a824a68ca6b08;
 inline constexpr uint64_t kNoHost = 15;
 inline constexpr uint64_t kNoContent = 0xfffff;
 
@@ -319,7 +319,10 @@ struct PageCacheHeader {
   uint64_t slot_data_offset;  // block + slots * 16 rounded up
   uint32_t evict_hand;  // clock hand
   uint32_t pending_count;  // PENDING slots
-  uint8_t reserved[4064];  // 0
+  uint64_t source_stamp;  // ours: digest of size, mtime and inode of every source file; 0 = nobody knows
+  PageCacheCounters totals[1];  // ours: of processes that are gone
+  uint8_t reserved[120];  // 0
+  PageCacheUser users[15];  // ours
 };
 static_assert(sizeof(PageCacheHeader) == 4096);
 static_assert(offsetof(PageCacheHeader, magic) == 0);
@@ -328,7 +331,10 @@ static_assert(offsetof(PageCacheHeader, slot_meta_offset) == 8);
 static_assert(offsetof(PageCacheHeader, slot_data_offset) == 16);
 static_assert(offsetof(PageCacheHeader, evict_hand) == 24);
 static_assert(offsetof(PageCacheHeader, pending_count) == 28);
-static_assert(offsetof(PageCacheHeader, reserved) == 32);
+static_assert(offsetof(PageCacheHeader, source_stamp) == 32);
+static_assert(offsetof(PageCacheHeader, totals) == 40);
+static_assert(offsetof(PageCacheHeader, reserved) == 136);
+static_assert(offsetof(PageCacheHeader, users) == 256);
 
 /// Page-cache cell.
 struct Slot {
@@ -550,5 +556,49 @@ static_assert(offsetof(IntentRow, arg2) == 24);
 static_assert(offsetof(IntentRow, arg3) == 32);
 static_assert(offsetof(IntentRow, arg4) == 40);
 static_assert(offsetof(IntentRow, reserved) == 48);
+
+/// What processes saw of a page cache.
+struct PageCacheCounters {
+  uint64_t hits;  // pages found VALID
+  uint64_t misses;  // pages not found
+  uint64_t fills;  // slots filled and published
+  uint64_t fill_errors;  // fills that failed; the slot is FREE again
+  uint64_t evictions_unreferenced;  // evicted without their reference bit
+  uint64_t evictions_second_chance;  // evicted after the bits of their places were cleared
+  uint64_t evictions_forced;  // evicted although used meanwhile
+  uint64_t pending_waits;  // waits for somebody else's fill
+  uint64_t fallbacks;  // reads past the cache: no slot could be had, or a wait took too long
+  uint64_t takeovers;  // fills of dead processes taken over
+  uint64_t source_reads;  // blocks read from source files
+  uint64_t source_bytes;  // bytes of them
+};
+static_assert(sizeof(PageCacheCounters) == 96);
+static_assert(offsetof(PageCacheCounters, hits) == 0);
+static_assert(offsetof(PageCacheCounters, misses) == 8);
+static_assert(offsetof(PageCacheCounters, fills) == 16);
+static_assert(offsetof(PageCacheCounters, fill_errors) == 24);
+static_assert(offsetof(PageCacheCounters, evictions_unreferenced) == 32);
+static_assert(offsetof(PageCacheCounters, evictions_second_chance) == 40);
+static_assert(offsetof(PageCacheCounters, evictions_forced) == 48);
+static_assert(offsetof(PageCacheCounters, pending_waits) == 56);
+static_assert(offsetof(PageCacheCounters, fallbacks) == 64);
+static_assert(offsetof(PageCacheCounters, takeovers) == 72);
+static_assert(offsetof(PageCacheCounters, source_reads) == 80);
+static_assert(offsetof(PageCacheCounters, source_bytes) == 88);
+
+/// A process that uses the page cache of an image.
+struct PageCacheUser {
+  uint64_t word;  // bit 0 taken, bits 16-31 generation, bits 32-63 from the boot id; byte 0 is locked while the process lives
+  uint32_t pid;  // for people
+  uint32_t unused;  // 0
+  PageCacheCounters counters[1];  // its own
+  uint8_t reserved[144];  // 0
+};
+static_assert(sizeof(PageCacheUser) == 256);
+static_assert(offsetof(PageCacheUser, word) == 0);
+static_assert(offsetof(PageCacheUser, pid) == 8);
+static_assert(offsetof(PageCacheUser, unused) == 12);
+static_assert(offsetof(PageCacheUser, counters) == 16);
+static_assert(offsetof(PageCacheUser, reserved) == 112);
 
 }  // namespace daxserve::layout

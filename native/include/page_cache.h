@@ -87,6 +87,14 @@ class PageCache {
     return GiveUp();
   }
 
+  /// Pins the page if it is there; waits for nobody, fills nothing.
+  bool TryPin(uint64_t tag, PagePin& out) {
+    const Place place = Look(tag);
+    if (!place.hit || !PinSlot(place.at, tag)) return false;
+    Count(&PageCacheCounters::hits);
+    return Hold(place.at, out) == 0;
+  }
+
   void Unpin(const PagePin& pin) {
     if (pin.slot >= view_.slot_count) return;
     // @atomic counts[slot]  this process's readers. acq_rel: the last one out sees that the others have finished.

@@ -30,6 +30,9 @@ inline constexpr layout::Bits kOwnerGeneration{36, 16};
 inline uint64_t PageTag(uint64_t ino, uint64_t page) { return ino << kPageIndexBits | (page & 0xfffff); }
 inline constexpr uint64_t kPageTagInodeEnd = uint64_t{1} << 38;
 
+/// Pages of the largest machines.
+inline constexpr uint64_t kBlockBytesMax = 65536;
+
 /// Where a cache lies; `Open` checks it against the region.
 struct PageCacheView {
   layout::PageCacheHeader* header = nullptr;
@@ -41,7 +44,7 @@ struct PageCacheView {
   /// `base` is the cache's first byte, `bytes` what the region has of it. @returns 0, or EINVAL when a rule is broken
   static int Open(uint8_t* base, uint64_t bytes, uint64_t slot_count, uint64_t block_bytes, PageCacheView& out) {
     if (slot_count < 8 || (slot_count & (slot_count - 1)) != 0) return EINVAL;
-    if (block_bytes < 4096 || (block_bytes & (block_bytes - 1)) != 0 || bytes < block_bytes) return EINVAL;
+    if (block_bytes < 4096 || block_bytes > kBlockBytesMax || (block_bytes & (block_bytes - 1)) != 0 || bytes < block_bytes) return EINVAL;
     auto* header = reinterpret_cast<layout::PageCacheHeader*>(base);
     const uint64_t meta = RealAtom::Load(&header->slot_meta_offset, std::memory_order_acquire);
     const uint64_t data = RealAtom::Load(&header->slot_data_offset, std::memory_order_acquire);
@@ -88,18 +91,7 @@ class SlotPlaces {
   uint64_t mask_;
 };
 
-/// What one process saw; each counter is a relaxed add of its own.
-struct PageCacheCounters {
-  uint64_t hits = 0;
-  uint64_t misses = 0;
-  uint64_t fills = 0;
-  uint64_t fill_errors = 0;
-  uint64_t evictions_unreferenced = 0;
-  uint64_t evictions_second_chance = 0;
-  uint64_t evictions_forced = 0;
-  uint64_t pending_waits = 0;
-  uint64_t fallbacks = 0;
-  uint64_t takeovers = 0;
-};
+/// What one process saw; each counter is a relaxed add of its own. May lie in the region: one process writes it.
+using PageCacheCounters = layout::PageCacheCounters;
 
 }  // namespace daxserve

@@ -19,7 +19,7 @@ alignas(65536) uint8_t region[(2 + kSlots) * kBlockMax];
 uint64_t block_bytes = 4096;
 FrontKind homes = FrontKind::kKernel;
 PageCacheView view;
-PageCacheCounters counters;
+PageCacheCounters counters{};
 uint32_t counts[3][kSlots];
 int failures = 0;
 
