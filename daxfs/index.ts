@@ -1,5 +1,16 @@
 /** The public names of the filesystem layer. */
 export { type Backing, type BackingKind, openBacking, readDaxGeometry } from './backing.ts';
+export { type CheckOptions, type CheckReport, checkRegion } from './check/check.ts';
+export type { ManifestReader } from './check/check-images.ts';
+export {
+  CHECK_RULES,
+  type CheckCode,
+  type CheckFinding,
+  type CheckRule,
+  type Severity,
+  type Where,
+} from './check/findings.ts';
+export { type RepairOptions, type RepairReport, repairRegion } from './check/repair.ts';
 export { contentFiles, contentFilesPaced, type FilePlace } from './content-files.ts';
 export type { Content, ContentFields, ContentImage } from './content-row.ts';
 export { copyIntoRegion, type FileCopy } from './copy.ts';
