@@ -185,13 +185,12 @@ export const overlayHeader = struct('overlay_header', 4096, 'v8', 'First block o
   u64('free_inode', 'tagged list head; all ones = empty'),
   u64('free_data', 'tagged list head'),
   u64('free_dirent', 'tagged list head'),
-  u64('probe_bound', 'private front: longest distance of a key from its home bucket; kernel-mountable: 0'),
-  reserved(4016),
+  reserved(4024),
 ]);
 
 export const bucket = struct('bucket', 16, 'v8', 'Overlay hash bucket; never returns to free.', [
-  u64('state_key', 'bit 0 used, bits 63..1 key'),
-  u64('value', 'pool offset of the entry'),
+  u64('state_key', 'bit 0 used, bits 63..1 key; private front: the last of every 16 holds bin_word here'),
+  u64('value', 'pool offset of the entry; private front: state, version and offset'),
 ]);
 
 export const overlayInode = struct('overlay_inode', 32, 'v8', 'Overlay pool entry of an inode.', [
@@ -222,6 +221,7 @@ export const overlayDirlist = struct('overlay_dirlist', 16, 'v8', 'Overlay pool 
   u32('reserved', '0'),
   u64('first', 'pool offset of the newest entry; all ones = none'),
 ]);
+
 export const pageCacheCounters = struct('page_cache_counters', 96, 'ours', 'What processes saw of a page cache.', [
   u64('hits', 'pages found VALID'),
   u64('misses', 'pages not found'),
@@ -249,7 +249,6 @@ export const pageCacheUser = struct('page_cache_user', 256, 'ours', 'A process t
 ]);
 
 /** From byte 32 on v8 leaves the block free; in an image it holds what is ours. */
-
 export const pageCacheHeader = struct('page_cache_header', 4096, 'v8', 'First block of the v8 page cache.', [
   u32('magic', 'pageCacheMagic'),
   u32('version', 'pageCacheVersion'),
@@ -355,6 +354,17 @@ export const intentWord: WordSpec = {
     bit('host', 8, 4, 'who runs the operation'),
     bit('host_generation', 12, 16, 'its generation'),
     bit('sequence', 28, 36, 'grows each time the row is claimed'),
+  ],
+};
+
+export const binWord: WordSpec = {
+  name: 'bin_word',
+  doc: 'Private front: the last insertion of a key whose home is this bin, and how far such keys lie. An insertion counts from the CAS of this word on; its bucket goes from TENTATIVE to LIVE afterwards, by anybody.',
+  bits: [
+    bit('bucket', 0, 32, 'where the key was put'),
+    bit('version', 32, 22, 'of that bucket while it is TENTATIVE'),
+    bit('reach', 54, 9, 'keys of this home lie in its first reach + 1 bins; 511 = anywhere'),
+    bit('used', 63, 1, 'bucket and version mean something'),
   ],
 };
 
@@ -491,6 +501,8 @@ export const STRUCTS: readonly StructSpec[] = [
   overlayInode,
   overlayDirent,
   overlayDirlist,
+  pageCacheCounters,
+  pageCacheUser,
   pageCacheHeader,
   slot,
   locator,
@@ -501,11 +513,9 @@ export const STRUCTS: readonly StructSpec[] = [
   contentRow,
   nameRow,
   intentRow,
-  pageCacheCounters,
-  pageCacheUser,
 ];
 
-export const WORDS: readonly WordSpec[] = [hostWord, contentWord, nameWord, chunkWord, intentWord];
+export const WORDS: readonly WordSpec[] = [binWord, hostWord, contentWord, nameWord, chunkWord, intentWord];
 export const STATES = {
   host: HOST_STATE,
   content: CONTENT_STATE,

@@ -9,8 +9,14 @@ export type FrontKind = 'kernel' | 'private';
 
 const U64 = (1n << 64n) - 1n;
 const PAGE_INDEX_BITS = 20n;
-/** Pages whose indexes differ in these low bits only are neighbours in a private front. */
-const HOME_GROUP_BITS = 3n;
+/** A private front's table is made of bins: 15 buckets, and in the last cell the bin's word. */
+export const BIN_CELLS = 16;
+export const BIN_BUCKETS = BIN_CELLS - 1;
+/** Pages whose indexes differ in these low bits only are neighbours: their keys have one home bin, a line each. */
+const NEIGHBOUR_BITS = 2n;
+const LINE_CELLS = 4n;
+/** A reach that means the whole table. */
+const REACH_ANY = 511n;
 const FNV_START = 0xcbf29ce484222325n;
 const FNV_PRIME = 0x100000001b3n;
 
@@ -44,11 +50,39 @@ export function mixGroup(group: bigint): bigint {
   return mixed ^ (mixed >> 32n);
 }
 
-/** Bucket at which the search for `key` starts. @param mask bucket count - 1, the count a power of two */
+/** Where a private front looks for a key: the bins `bin`, `bin + step`, `bin + 2 * step` ... (step is odd: all of them). */
+export interface BinHome {
+  bin: bigint;
+  step: bigint;
+  /** Of the bin: first of the line that is filled first. */
+  cell: bigint;
+}
+
+/** @param binMask bin count - 1, the count a power of two */
+export function homeBin(key: bigint, binMask: bigint): BinHome {
+  const mixed = mixGroup(key >> NEIGHBOUR_BITS);
+  const bin = mixed & binMask;
+  return { bin, step: mixGroup(bin) | 1n, cell: (((mixed >> 60n) + key) % LINE_CELLS) * LINE_CELLS };
+}
+
+/** Bucket at which the search for `key` starts. @param mask cell count - 1, the count a power of two (private: >= 16) */
 export function homeBucket(kind: FrontKind, key: bigint, mask: bigint): bigint {
   if (kind === 'kernel') return key & mask;
-  const low = key & ((1n << HOME_GROUP_BITS) - 1n);
-  return ((mixGroup(key >> HOME_GROUP_BITS) << HOME_GROUP_BITS) | low) & mask;
+  const { bin, cell } = homeBin(key, mask / BigInt(BIN_CELLS));
+  return bin * BigInt(BIN_CELLS) + cell;
+}
+
+/** Bins after a key's home in which such keys may lie, as the home's word says. */
+export function reachOf(binWord: bigint, binMask: bigint): bigint {
+  const reach = (binWord >> 54n) & REACH_ANY;
+  return reach === REACH_ANY || reach > binMask ? binMask : reach;
+}
+
+/** A bin's word whose reach is at least `bins`. */
+export function withReach(binWord: bigint, bins: bigint): bigint {
+  const old = (binWord >> 54n) & REACH_ANY;
+  const reach = bins < REACH_ANY ? bins : REACH_ANY;
+  return reach <= old ? binWord : (binWord & ~(REACH_ANY << 54n)) | (reach << 54n);
 }
 
 /** State in a value word of a private front. */
@@ -56,6 +90,12 @@ export const PRIVATE_VALUE_STATE = { DELETED: 0, TENTATIVE: 1, LIVE: 2 } as cons
 
 /** The first value of a fresh bucket of a private front: LIVE, version 1. @param offset pool offset, a multiple of 16 */
 export const firstPrivateValue = (offset: bigint): bigint => (2n << 62n) | (1n << 40n) | (offset >> 4n);
+
+/** What follows a value in the same bucket of a private front. @param offset pool offset, a multiple of 16 */
+export function nextPrivateValue(previous: bigint, state: number, offset: bigint): bigint {
+  const version = (((previous >> 40n) & 0x3fffffn) + 1n) & 0x3fffffn;
+  return (BigInt(state) << 62n) | (version << 40n) | ((offset >> 4n) & 0xffffffffffn);
+}
 
 /** Takes a value word of a private front apart: state (PRIVATE_VALUE_STATE), version, pool offset in bytes. */
 export function decodePrivateValue(value: bigint): { state: number; version: number; offset: bigint } {

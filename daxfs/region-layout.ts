@@ -20,6 +20,7 @@ import {
   slot,
   superblock,
 } from './layout.ts';
+import { BIN_CELLS } from './overlay-key.ts';
 import { formatBytes, powerOfTwo, roundDown, roundUp } from './units.ts';
 
 const blockBytes = CONSTANTS.blockBytes.value;
@@ -112,6 +113,7 @@ export function isValidInput(input: GeometryInput): boolean {
     within(intents, CAPACITY_MAX.intents) &&
     within(bucketCount, CAPACITY_MAX.bucketCount) &&
     isPowerOfTwo(bucketCount) &&
+    bucketCount >= BIN_CELLS &&
     within(poolBytes, regionBytes) &&
     poolBytes % blockBytes === 0 &&
     (pageCacheSlots === 0 || isPowerOfTwo(pageCacheSlots))

@@ -84,7 +84,6 @@ export interface OverlayReport {
     freeInode: number | null;
     freeData: number | null;
     freeDirent: number | null;
-    probeBound: number;
   };
   poolPercent: number;
   bucketCount: number;
@@ -225,7 +224,6 @@ export function overlayReport(source: ByteSource): OverlayReport | undefined {
       freeInode: listHead(header.free_inode),
       freeData: listHead(header.free_data),
       freeDirent: listHead(header.free_dirent),
-      probeBound: Number(header.probe_bound),
     },
     poolPercent: percent(Number(header.pool_alloc), Number(header.pool_size)),
     bucketCount: overlay.place.bucketCount,

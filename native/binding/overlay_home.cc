@@ -40,6 +40,7 @@ int OverlayHome::OpenFront(Owner self) {
   parts_.owners = {IsDead, this};
   parts_.root_ino = head.root_inode;
   parts_.read_only = !mapping_.writable;
+  if (kind_ == FrontKind::kPrivate && head.overlay_bucket_count < kBinCells) return EINVAL;
   return OverlayView::Open(mapping_.base + head.overlay_offset, head.overlay_size, head.overlay_bucket_count, head.block_size,
                            parts_.view);
 }

@@ -37,7 +37,7 @@ inline constexpr uint32_t kModelNameBytesMax = 0xc2;  // longest name[:tag] in b
 inline constexpr uint32_t kRegistryFormatVersion = 0x1;  // version of everything marked ours
 inline constexpr uint64_t kLocatorMagic = 0x3145565253584144;
 inline constexpr uint64_t kRegistryMagic = 0x3153474552584144;
-inline constexpr uint64_t kFingerprint = 0x2b8a824a68ca6b08;
+inline constexpr uint64_t kFingerprint = 0x65933c0c943a1adb;
 inline constexpr uint64_t kNoHost = 15;
 inline constexpr uint64_t kNoContent = 0xfffff;
 
@@ -87,6 +87,14 @@ enum class IntentKindState : uint64_t {
   kRename = 3,  // stored: do not change
   kRemoveDir = 4,  // stored: do not change
 };
+
+/// Private front: the last insertion of a key whose home is this bin, and how far such keys lie. An insertion counts from the CAS of this word on; its bucket goes from TENTATIVE to LIVE afterwards, by anybody.
+namespace bin_word {
+inline constexpr Bits kBucket{0, 32};  // where the key was put
+inline constexpr Bits kVersion{32, 22};  // of that bucket while it is TENTATIVE
+inline constexpr Bits kReach{54, 9};  // keys of this home lie in its first reach + 1 bins; 511 = anywhere
+inline constexpr Bits kUsed{63, 1};  // bucket and version mean something
+}  // namespace bin_word
 
 /// State of a host row. FREE -> RECOVERING(by itself) -> LIVE (generation + 1) -> FREE or LAPSED; LAPSED -> RECOVERING(by a survivor) -> FREE or LAPSED; any -> RECOVERING(by itself) -> LIVE (generation + 1) by a successor.
 namespace host_word {
@@ -230,8 +238,7 @@ struct OverlayHeader {
   uint64_t free_inode;  // tagged list head; all ones = empty
   uint64_t free_data;  // tagged list head
   uint64_t free_dirent;  // tagged list head
-  uint64_t probe_bound;  // private front: longest distance of a key from its home bucket; kernel-mountable: 0
-  uint8_t reserved[4016];  // 0
+  uint8_t reserved[4024];  // 0
 };
 static_assert(sizeof(OverlayHeader) == 4096);
 static_assert(offsetof(OverlayHeader, magic) == 0);
@@ -244,13 +251,12 @@ static_assert(offsetof(OverlayHeader, next_ino) == 40);
 static_assert(offsetof(OverlayHeader, free_inode) == 48);
 static_assert(offsetof(OverlayHeader, free_data) == 56);
 static_assert(offsetof(OverlayHeader, free_dirent) == 64);
-static_assert(offsetof(OverlayHeader, probe_bound) == 72);
-static_assert(offsetof(OverlayHeader, reserved) == 80);
+static_assert(offsetof(OverlayHeader, reserved) == 72);
 
 /// Overlay hash bucket; never returns to free.
 struct Bucket {
-  uint64_t state_key;  // bit 0 used, bits 63..1 key
-  uint64_t value;  // pool offset of the entry
+  uint64_t state_key;  // bit 0 used, bits 63..1 key; private front: the last of every 16 holds bin_word here
+  uint64_t value;  // pool offset of the entry; private front: state, version and offset
 };
 static_assert(sizeof(Bucket) == 16);
 static_assert(offsetof(Bucket, state_key) == 0);
@@ -310,6 +316,50 @@ static_assert(sizeof(OverlayDirlist) == 16);
 static_assert(offsetof(OverlayDirlist, type) == 0);
 static_assert(offsetof(OverlayDirlist, reserved) == 4);
 static_assert(offsetof(OverlayDirlist, first) == 8);
+
+/// What processes saw of a page cache.
+struct PageCacheCounters {
+  uint64_t hits;  // pages found VALID
+  uint64_t misses;  // pages not found
+  uint64_t fills;  // slots filled and published
+  uint64_t fill_errors;  // fills that failed; the slot is FREE again
+  uint64_t evictions_unreferenced;  // evicted without their reference bit
+  uint64_t evictions_second_chance;  // evicted after the bits of their places were cleared
+  uint64_t evictions_forced;  // evicted although used meanwhile
+  uint64_t pending_waits;  // waits for somebody else's fill
+  uint64_t fallbacks;  // reads past the cache: no slot could be had, or a wait took too long
+  uint64_t takeovers;  // fills of dead processes taken over
+  uint64_t source_reads;  // blocks read from source files
+  uint64_t source_bytes;  // bytes of them
+};
+static_assert(sizeof(PageCacheCounters) == 96);
+static_assert(offsetof(PageCacheCounters, hits) == 0);
+static_assert(offsetof(PageCacheCounters, misses) == 8);
+static_assert(offsetof(PageCacheCounters, fills) == 16);
+static_assert(offsetof(PageCacheCounters, fill_errors) == 24);
+static_assert(offsetof(PageCacheCounters, evictions_unreferenced) == 32);
+static_assert(offsetof(PageCacheCounters, evictions_second_chance) == 40);
+static_assert(offsetof(PageCacheCounters, evictions_forced) == 48);
+static_assert(offsetof(PageCacheCounters, pending_waits) == 56);
+static_assert(offsetof(PageCacheCounters, fallbacks) == 64);
+static_assert(offsetof(PageCacheCounters, takeovers) == 72);
+static_assert(offsetof(PageCacheCounters, source_reads) == 80);
+static_assert(offsetof(PageCacheCounters, source_bytes) == 88);
+
+/// A process that uses the page cache of an image.
+struct PageCacheUser {
+  uint64_t word;  // bit 0 taken, bits 16-31 generation, bits 32-63 from the boot id; byte 0 is locked while the process lives
+  uint32_t pid;  // for people
+  uint32_t unused;  // 0
+  PageCacheCounters counters[1];  // its own
+  uint8_t reserved[144];  // 0
+};
+static_assert(sizeof(PageCacheUser) == 256);
+static_assert(offsetof(PageCacheUser, word) == 0);
+static_assert(offsetof(PageCacheUser, pid) == 8);
+static_assert(offsetof(PageCacheUser, unused) == 12);
+static_assert(offsetof(PageCacheUser, counters) == 16);
+static_assert(offsetof(PageCacheUser, reserved) == 112);
 
 /// First block of the v8 page cache.
 struct PageCacheHeader {
@@ -556,49 +606,5 @@ static_assert(offsetof(IntentRow, arg2) == 24);
 static_assert(offsetof(IntentRow, arg3) == 32);
 static_assert(offsetof(IntentRow, arg4) == 40);
 static_assert(offsetof(IntentRow, reserved) == 48);
-
-/// What processes saw of a page cache.
-struct PageCacheCounters {
-  uint64_t hits;  // pages found VALID
-  uint64_t misses;  // pages not found
-  uint64_t fills;  // slots filled and published
-  uint64_t fill_errors;  // fills that failed; the slot is FREE again
-  uint64_t evictions_unreferenced;  // evicted without their reference bit
-  uint64_t evictions_second_chance;  // evicted after the bits of their places were cleared
-  uint64_t evictions_forced;  // evicted although used meanwhile
-  uint64_t pending_waits;  // waits for somebody else's fill
-  uint64_t fallbacks;  // reads past the cache: no slot could be had, or a wait took too long
-  uint64_t takeovers;  // fills of dead processes taken over
-  uint64_t source_reads;  // blocks read from source files
-  uint64_t source_bytes;  // bytes of them
-};
-static_assert(sizeof(PageCacheCounters) == 96);
-static_assert(offsetof(PageCacheCounters, hits) == 0);
-static_assert(offsetof(PageCacheCounters, misses) == 8);
-static_assert(offsetof(PageCacheCounters, fills) == 16);
-static_assert(offsetof(PageCacheCounters, fill_errors) == 24);
-static_assert(offsetof(PageCacheCounters, evictions_unreferenced) == 32);
-static_assert(offsetof(PageCacheCounters, evictions_second_chance) == 40);
-static_assert(offsetof(PageCacheCounters, evictions_forced) == 48);
-static_assert(offsetof(PageCacheCounters, pending_waits) == 56);
-static_assert(offsetof(PageCacheCounters, fallbacks) == 64);
-static_assert(offsetof(PageCacheCounters, takeovers) == 72);
-static_assert(offsetof(PageCacheCounters, source_reads) == 80);
-static_assert(offsetof(PageCacheCounters, source_bytes) == 88);
-
-/// A process that uses the page cache of an image.
-struct PageCacheUser {
-  uint64_t word;  // bit 0 taken, bits 16-31 generation, bits 32-63 from the boot id; byte 0 is locked while the process lives
-  uint32_t pid;  // for people
-  uint32_t unused;  // 0
-  PageCacheCounters counters[1];  // its own
-  uint8_t reserved[144];  // 0
-};
-static_assert(sizeof(PageCacheUser) == 256);
-static_assert(offsetof(PageCacheUser, word) == 0);
-static_assert(offsetof(PageCacheUser, pid) == 8);
-static_assert(offsetof(PageCacheUser, unused) == 12);
-static_assert(offsetof(PageCacheUser, counters) == 16);
-static_assert(offsetof(PageCacheUser, reserved) == 112);
 
 }  // namespace daxserve::layout

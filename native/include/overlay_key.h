@@ -21,10 +21,15 @@ inline uint64_t DirlistKey(uint64_t ino) { return ino << kPageIndexBits | layout
 /// The word stored for a key: bit 0 says used.
 inline uint64_t StateKey(uint64_t key) { return key << 1 | 1; }
 
-/// Pages whose indexes differ in these low bits only are neighbours in a private front: 8 buckets, two cache lines.
-inline constexpr unsigned kHomeGroupBits = 3;
+/// A private front's table is made of bins: 16 cells on four cache lines, 15 buckets and, in the last cell, the bin's word.
+inline constexpr unsigned kBinBits = 4;
+inline constexpr unsigned kBinCells = 1u << kBinBits;
+inline constexpr unsigned kBinBuckets = kBinCells - 1;
+inline constexpr unsigned kLineCells = 4;
+/// Pages whose indexes differ in these low bits only are neighbours: their keys have one home bin, and a line each in it.
+inline constexpr unsigned kNeighbourBits = 2;
 
-/// Spreads the part of a key above the neighbourhood over all buckets (finaliser of a 64-bit mix, bijective).
+/// Spreads a number over 64 bits (finaliser of a 64-bit mix, bijective).
 inline uint64_t MixGroup(uint64_t group) {
   group ^= group >> 32;
   group *= 0x9e3779b97f4a7c15;
@@ -33,11 +38,26 @@ inline uint64_t MixGroup(uint64_t group) {
   return group ^ group >> 32;
 }
 
-/// Bucket at which the search for `key` starts. `mask` = bucket count - 1, the count a power of two.
+/// Where a private front looks for a key: the bins home, home + step, home + 2 * step ... (step is odd: all of them).
+struct BinHome {
+  uint64_t bin;
+  uint64_t step;
+  unsigned cell;  // of the bin, first of the line that is looked at (and filled) first
+};
+
+/// @param bin_mask bin count - 1, the count a power of two
+inline BinHome HomeBin(uint64_t key, uint64_t bin_mask) {
+  const uint64_t mixed = MixGroup(key >> kNeighbourBits);
+  const uint64_t bin = mixed & bin_mask;
+  // The same step for all keys of a home, so that its word can say how far they lie.
+  return {bin, MixGroup(bin) | 1, static_cast<unsigned>((mixed >> 60) + key) % kLineCells * kLineCells};
+}
+
+/// Bucket at which the search for `key` starts. `mask` = cell count - 1, the count a power of two (private: at least 16).
 inline uint64_t HomeBucket(FrontKind kind, uint64_t key, uint64_t mask) {
   if (kind == FrontKind::kKernel) return key & mask;
-  const uint64_t low = key & ((uint64_t{1} << kHomeGroupBits) - 1);
-  return (MixGroup(key >> kHomeGroupBits) << kHomeGroupBits | low) & mask;
+  const BinHome home = HomeBin(key, mask >> kBinBits);
+  return (home.bin << kBinBits) + home.cell;
 }
 
 /// The value word of a bucket in a private front. A kernel-mountable front stores the bare offset.

@@ -17,6 +17,7 @@
 #include "intent_table.h"
 #include "owner_check.h"
 #include "pool.h"
+#include "private_table.h"
 
 namespace daxserve {
 

@@ -44,7 +44,7 @@ class PrivateFiles {
   static constexpr uint64_t kAlign = 16;
 
   explicit PrivateFiles(const OverlayParts& parts)
-      : table_(parts.view.table, &parts.view.header->probe_bound),
+      : table_(parts.view.table, parts.read_only),
         pool_(parts.view.header, parts.view.pool, parts.view.pool_bytes, parts.view.block_bytes, kAlign),
         lower_(parts.base, parts.lower, parts.view.block_bytes),
         block_(parts.view.block_bytes) {}

@@ -1,18 +1,21 @@
-// Goal: a key is in the table at most once, whatever two or three inserters, removers and dead hosts do; probing is v8's
-// in a kernel-mountable front. Method: every interleaving of small cases, random schedules beyond, threads under TSan.
+// Goal: a key is in the table at most once and is found while it is in, whatever two or three inserters, removers, readers
+// and dead hosts do; probing is v8's in a kernel-mountable front. Method: every interleaving of small cases, random schedules
+// beyond, threads under TSan.
 #include <thread>
 
-#include "bucket_table.h"
 #include "det.h"
 #include "fnv.h"
+#include "private_table.h"
 
 using namespace daxserve;
 
 namespace {
 
+/// Kernel-mountable table, and two bins of a private one.
 constexpr uint64_t kCount = 8;
+constexpr uint64_t kCells = 2 * kBinCells;
 alignas(64) Pair buckets[kCount];
-uint64_t bound;
+alignas(64) Pair cells[kCells];
 int failures = 0;
 
 void Require(bool condition, const char* what) {
@@ -21,32 +24,32 @@ void Require(bool condition, const char* what) {
   failures++;
 }
 
-PrivateTable<DetAtom> Private() { return PrivateTable<DetAtom>({buckets, kCount}, &bound); }
+PrivateTable<DetAtom> Private() { return PrivateTable<DetAtom>({cells, kCells}); }
 KernelTable<DetAtom> Kernel() { return KernelTable<DetAtom>({buckets, kCount}); }
 
 void Clear() {
   for (auto& bucket : buckets) bucket = {0, 0};
-  bound = 0;
+  for (auto& cell : cells) cell = {0, 0};
 }
 
-int LiveBuckets(uint64_t key) {
-  int live = 0;
-  for (const auto& bucket : buckets) {
-    live += bucket.lo == StateKey(key) && private_value::kState.get(bucket.hi) == private_value::kLive;
-  }
-  return live;
-}
-
-/// Three keys with the same home in a table of 8 buckets.
+/// Keys whose home is bin 0 and its first line: three that the actors use, and as many as fill a bin.
 struct Rivals {
-  uint64_t key[3];
+  uint64_t key[3 + kBinBuckets];
   Rivals() {
-    int found = 0;
-    for (uint64_t ino = 1; found < 3; ino++) {
-      if (HomeBucket(FrontKind::kPrivate, PageKey(ino, 0), kCount - 1) == 0) key[found++] = PageKey(ino, 0);
+    uint64_t found = 0;
+    for (uint64_t ino = 1; found < 3 + kBinBuckets; ino++) {
+      if (HomeBucket(FrontKind::kPrivate, PageKey(ino, 0), kCells - 1) == 0) key[found++] = PageKey(ino, 0);
     }
   }
 } const rivals;
+
+int LiveBuckets(uint64_t key) {
+  int live = 0;
+  for (const auto& cell : cells) {
+    live += cell.lo == StateKey(key) && private_value::kState.get(cell.hi) == private_value::kLive;
+  }
+  return live;
+}
 
 struct Outcome {
   InsertResult result;
@@ -62,53 +65,83 @@ std::function<void()> Inserter(int actor, uint64_t key, uint64_t offset) {
   };
 }
 
-/// A removed bucket before the first free one: the two candidates that a naive insert would both take.
-void HoleAtHome() {
+/// The home bin with so many free buckets, of which the first was used before.
+void Crowd(unsigned free) {
   Clear();
-  BucketRef first, second;
+  BucketRef ref, first;
   PrivateTable<DetAtom> table = Private();
-  table.Insert(rivals.key[1], 16, first);
-  table.Insert(rivals.key[2], 32, second);
+  for (unsigned i = 0; i < kBinBuckets - free + 1; i++) {
+    table.Insert(rivals.key[3 + i], 4096, ref);
+    if (i == 0) first = ref;
+  }
   table.Remove(first);
 }
 
+/// One LIVE bucket of the key, and everybody was told about that one. A dead inserter's key is in or not, for good.
 void CheckOne(uint64_t key, int actors) {
-  DET_CHECK(LiveBuckets(key) <= 1);
-  BucketRef ref;
+  BucketRef ref, again;
   const bool found = Private().Find(key, ref) == FindResult::kFound;
+  DET_CHECK(LiveBuckets(key) == (found ? 1 : 0));
   int inserted = 0, crashed = 0;
   for (int i = 0; i < actors; i++) {
-    if (det::Crashed(i)) {
-      crashed++;
-      continue;
-    }
-    if (outcomes[i].result == InsertResult::kInserted) {
-      inserted++;
-      DET_CHECK(found && private_value::Offset(ref.value) == outcomes[i].offset);
-    } else {
-      DET_CHECK(outcomes[i].result == InsertResult::kExists);
-      DET_CHECK(found && private_value::Offset(ref.value) == outcomes[i].offset);
-    }
+    crashed += det::Crashed(i);
+    if (det::Crashed(i)) continue;
+    inserted += outcomes[i].result == InsertResult::kInserted;
+    DET_CHECK(outcomes[i].result == InsertResult::kInserted || outcomes[i].result == InsertResult::kExists);
+    DET_CHECK(found && private_value::Offset(ref.value) == outcomes[i].offset);
   }
   DET_CHECK(inserted + crashed >= 1 && inserted <= 1);
+  const InsertResult late = Private().Insert(key, 8192, again);
+  DET_CHECK(late == (found ? InsertResult::kExists : InsertResult::kInserted) && LiveBuckets(key) == 1);
+}
+
+/// Lock-free: within these accesses somebody always comes to an end, whatever the schedule.
+det::Options Bounded(int preemptions, uint64_t runs = 0) {
+  det::Options options;
+  options.preemptions_max = preemptions;
+  options.runs_max = runs;
+  options.steps_max = 1000;
+  return options;
 }
 
 void SameKey(bool& ok) {
   const uint64_t key = rivals.key[0];
-  det::Scenario two{"insert one key twice", HoleAtHome, {Inserter(0, key, 48), Inserter(1, key, 64)},
-                    [=] { CheckOne(key, 2); }};
-  // Two inserts of one key can stand back for each other for ever if a scheduler wants it: bounded preemptions.
-  det::Options bounded;
-  bounded.preemptions_max = 3;
-  ok &= det::Explore(two, bounded).ok;
-  bounded.preemptions_max = 2;
-  ok &= det::ExploreCrashes(two, 0, bounded).ok;
-  det::Scenario three{"insert one key thrice", HoleAtHome,
+  const struct {
+    const char* name;
+    void (*setup)();
+  } places[] = {{"insert one key twice, empty table", Clear},
+                {"insert one key twice, two buckets left at home", [] { Crowd(2); }},
+                {"insert one key twice, one bucket left at home", [] { Crowd(1); }}};
+  for (const auto& place : places) {
+    det::Scenario two{place.name, place.setup, {Inserter(0, key, 48), Inserter(1, key, 64)}, [=] { CheckOne(key, 2); }};
+    ok &= det::Explore(two, Bounded(-1)).ok;
+    ok &= det::ExploreCrashes(two, 0, Bounded(-1)).ok;
+  }
+  det::Scenario three{"insert one key thrice", [] { Crowd(2); },
                       {Inserter(0, key, 48), Inserter(1, key, 64), Inserter(2, key, 80)}, [=] { CheckOne(key, 3); }};
-  bounded.runs_max = 30000;
-  ok &= det::Explore(three, bounded).ok;
+  ok &= det::Explore(three, Bounded(-1, 100000)).ok;
+  ok &= det::ExploreCrashes(three, 0, Bounded(1)).ok;
   ok &= det::RunSeeded(three, 1, 20000).ok;
   ok &= det::RunSeeded(three, 77, 20000, true).ok;
+}
+
+/// Different keys of one home: each is in, each with its own value, also when one has to go to another bin.
+void DifferentKeys(bool& ok) {
+  auto check = [] {
+    for (int i = 0; i < 2; i++) {
+      BucketRef ref;
+      const bool found = Private().Find(rivals.key[i], ref) == FindResult::kFound;
+      DET_CHECK(LiveBuckets(rivals.key[i]) == (found ? 1 : 0));
+      DET_CHECK(det::Crashed(i) || (found && outcomes[i].result == InsertResult::kInserted));
+      DET_CHECK(!found || private_value::Offset(ref.value) == uint64_t{16} * static_cast<uint64_t>(i + 3));
+    }
+  };
+  for (const unsigned free : {2u, 1u}) {
+    det::Scenario both{free == 1 ? "insert two keys, one bucket left at home" : "insert two keys of one home",
+                       [=] { Crowd(free); }, {Inserter(0, rivals.key[0], 48), Inserter(1, rivals.key[1], 64)}, check};
+    ok &= det::Explore(both, Bounded(-1)).ok;
+    ok &= det::ExploreCrashes(both, 0, Bounded(-1)).ok;
+  }
 }
 
 /// A remover opens a nearer vacancy while two insert.
@@ -117,20 +150,78 @@ void SameKeyWhileRemoving(bool& ok) {
   static bool removed;
   const uint64_t key = rivals.key[0];
   auto setup = [] {
-    Clear();
+    Crowd(1);
     removed = false;
-    Private().Insert(rivals.key[1], 16, victim);
+    Private().Find(rivals.key[5], victim);
   };
   auto remove = [] { removed = Private().Remove(victim); };
   det::Scenario mix{"insert twice beside a remove", setup, {Inserter(0, key, 48), Inserter(1, key, 64), remove}, [=] {
                       CheckOne(key, 2);
                       DET_CHECK(det::Crashed(2) || removed);
                     }};
-  det::Options bounded;
-  bounded.preemptions_max = 2;
-  bounded.runs_max = 30000;
-  ok &= det::Explore(mix, bounded).ok;
+  ok &= det::Explore(mix, Bounded(2)).ok;
   ok &= det::RunSeeded(mix, 5, 20000, true).ok;
+}
+
+/// A key in another bin stays found while an insertion measures how far keys of its home lie, and another fills it in.
+void FindFarAway(bool& ok) {
+  static FindResult result;
+  static BucketRef far;
+  auto setup = [] {
+    Crowd(1);
+    BucketRef ref;
+    Private().Insert(rivals.key[2], 16, ref);
+    Private().Insert(rivals.key[0], 32, far);
+    Private().Remove(ref);
+    // Due for measuring: the version in the home's word is a multiple of 8.
+    cells[kBinBuckets].lo = layout::bin_word::kVersion.set(cells[kBinBuckets].lo, 8);
+  };
+  auto find = [] {
+    BucketRef ref;
+    result = Private().Find(rivals.key[0], ref);
+  };
+  det::Scenario there{"find beside a measuring insertion", setup, {find, Inserter(1, rivals.key[1], 64)},
+                      [] { DET_CHECK(det::Crashed(0) || result == FindResult::kFound); }};
+  setup();
+  Require(far.bucket >= kBinCells, "the key lies in the other bin");
+  ok &= det::Explore(there, Bounded(-1)).ok;
+  det::Scenario gone{"two insertions, one of them measuring, beside a remove", setup,
+                     {Inserter(0, rivals.key[1], 48), Inserter(1, rivals.key[2], 64), [] { Private().Remove(far); }}, [] {
+                       BucketRef ref;
+                       for (int i = 0; i < 2; i++) {
+                         const bool found = Private().Find(rivals.key[i + 1], ref) == FindResult::kFound;
+                         DET_CHECK(det::Crashed(i) || found);
+                       }
+                     }};
+  ok &= det::Explore(gone, Bounded(2)).ok;
+  // Nothing lies far away any more: the next measuring insertion says so, and searches end at home.
+  setup();
+  BucketRef ref;
+  Private().Remove(far);
+  Private().Insert(rivals.key[1], 64, ref);
+  Require(layout::bin_word::kReach.get(cells[kBinBuckets].lo) == 0, "the reach shrinks");
+}
+
+/// An inserter stops between the word and its bucket: whoever looks for the key finishes it, and it stays.
+void FindSettles(bool& ok) {
+  static FindResult first, second;
+  auto find = [] {
+    BucketRef ref;
+    first = Private().Find(rivals.key[0], ref);
+    second = Private().Find(rivals.key[0], ref);
+  };
+  det::Scenario dead{"find beside an inserter that dies", Clear, {Inserter(0, rivals.key[0], 48), find}, [] {
+                       if (!det::Crashed(1)) DET_CHECK(first == FindResult::kAbsent || second == FindResult::kFound);
+                       BucketRef ref;
+                       const FindResult last = Private().Find(rivals.key[0], ref);
+                       DET_CHECK(det::Crashed(1) || second == FindResult::kAbsent || last == FindResult::kFound);
+                       DET_CHECK(det::Crashed(0) || last == FindResult::kFound);
+                       // What the dead did not get in never gets in.
+                       Private().Insert(rivals.key[1], 64, ref);
+                       DET_CHECK(Private().Find(rivals.key[0], ref) == last);
+                     }};
+  ok &= det::Explore(dead, Bounded(-1)).ok;
+  ok &= det::ExploreCrashes(dead, 0, Bounded(-1)).ok;
 }
 
 /// A bucket passes from one key to another and back under a reader: it never pairs a key with another key's value.
@@ -229,13 +320,18 @@ void PrivateRecycling() {
   BucketRef ref;
   for (uint64_t round = 0; round < 10000; round++) {
     const uint64_t key = PageKey(round + 2, round & 7);
-    Require(table.Insert(key, 16, ref) == InsertResult::kInserted, "8 buckets serve any number of keys in turn");
+    Require(table.Insert(key, 16, ref) == InsertResult::kInserted, "two bins serve any number of keys in turn");
     Require(table.Find(key, ref) == FindResult::kFound, "found");
     Require(table.Remove(ref) && !table.Remove(ref), "removed once");
     Require(table.Find(key, ref) == FindResult::kAbsent, "gone");
   }
-  for (uint64_t ino = 1; ino <= kCount; ino++) Require(table.Insert(PageKey(ino, 0), 16, ref) == InsertResult::kInserted, "fill");
+  for (uint64_t ino = 1; ino <= 2 * kBinBuckets; ino++) {
+    Require(table.Insert(PageKey(ino, 0), 16, ref) == InsertResult::kInserted, "every bucket is used");
+  }
   Require(table.Insert(PageKey(99, 0), 16, ref) == InsertResult::kFull, "full");
+  for (uint64_t ino = 1; ino <= 2 * kBinBuckets; ino++) {
+    Require(table.Find(PageKey(ino, 0), ref) == FindResult::kFound, "found in a full table");
+  }
 }
 
 void Neighbours() {
@@ -244,7 +340,7 @@ void Neighbours() {
     for (uint64_t page = 0; page < 64; page++) {
       const uint64_t here = HomeBucket(FrontKind::kPrivate, PageKey(ino, page), mask);
       const uint64_t next = HomeBucket(FrontKind::kPrivate, PageKey(ino, page + 1), mask);
-      if ((page & 7) != 7) Require(next == here + 1, "neighbouring pages, neighbouring buckets");
+      if ((page & 3) != 3) Require(next >> kBinBits == here >> kBinBits && next != here, "neighbours: one bin, a line each");
     }
   }
 }
@@ -272,11 +368,10 @@ void Vectors() {
 void Threads() {
   constexpr uint64_t kBig = 64;
   alignas(64) static Pair big[kBig];
-  static uint64_t big_bound = 0;
   std::thread threads[4];
   for (uint64_t t = 0; t < 4; t++) {
     threads[t] = std::thread([t] {
-      PrivateTable<RealAtom> table({big, kBig}, &big_bound);
+      PrivateTable<RealAtom> table({big, kBig});
       uint64_t random = t + 1;
       for (int i = 0; i < 40000; i++) {
         random = random * 6364136223846793005 + 1442695040888963407;
@@ -309,7 +404,10 @@ int main() {
   PrivateRecycling();
   KernelBucketRace(ok);
   SameKey(ok);
+  DifferentKeys(ok);
   SameKeyWhileRemoving(ok);
+  FindFarAway(ok);
+  FindSettles(ok);
   FindWhileReused(ok);
   ReplaceAndRemove(ok);
   Threads();
