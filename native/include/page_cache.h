@@ -152,7 +152,16 @@ class PageCache {
     return dropped;
   }
 
-  /// Frees what dead owners left PENDING and makes pending_count true again when nobody fills.
+  /// Makes pending_count true again: who died between a slot's change and the count's left it wrong. REQUIRES: nobody fills.
+  void Recount() {
+    uint32_t pending = 0;
+    for (uint64_t at = 0; at < view_.slot_count; at++) {
+      pending += slot_word::kState.get(A::Load(&view_.slots[at].lo, std::memory_order_acquire)) == slot_word::kPending;
+    }
+    A::Store(&view_.header->pending_count, pending, std::memory_order_release);
+  }
+
+  /// Frees what dead owners left PENDING.
   uint64_t FreeDeadFills() {
     uint64_t freed = 0;
     for (uint64_t at = 0; at < view_.slot_count; at++) {

@@ -45,6 +45,7 @@ int CachedFiles::Adopt() {
   PageCache<RealAtom> cleaner(image_.view, guest, nullptr, nullptr);
   users_->Reap([&](uint32_t host) { cleaner.ReleaseHost(host); });
   cleaner.FreeDeadFills();
+  if (users_->Others() == 0) cleaner.Recount();
   // @atomic page_cache_header.source_stamp  changed while no other process uses the cache; acquire-release
   uint64_t* stamp = &image_.view.header->source_stamp;
   uint64_t seen = RealAtom::Load(stamp, std::memory_order_acquire);

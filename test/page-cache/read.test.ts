@@ -117,7 +117,7 @@ describe.each(modes)('%s image', (mode) => {
   });
 });
 
-it('a static image with an overlay has no source, and none is taken', async () => {
+it('a source that does not fit is refused', async () => {
   const { path, tree } = await makeImage('export');
   await expect(open(path, { backing: path, export: tree })).rejects.toMatchObject({ code: 'DAXFS_BAD_BACKING' });
   await expect(open(path, { export: tree, prewarm: true })).rejects.toMatchObject({ code: 'DAXFS_BAD_BACKING' });
