@@ -7,7 +7,7 @@ import type { Content } from './content-row.ts';
 
 type NativeRegistry = InstanceType<typeof native.Registry>;
 
-/** Words per row of `stampContents`; the first is the row's index. */
+/** Words per row of `stampContents` and `stampName`; the first is the row's index. */
 const STAMP_WORDS = 10;
 /** Words per name of `listTargets`: bucket, content index, generation. */
 const TARGET_WORDS = 3;
@@ -31,22 +31,29 @@ export class ContentList {
   /** By row of `#stamps`; undefined for a row that was freed while we looked. */
   #rows: (Content | undefined)[] = [];
   #contents: readonly Content[] = [];
-  /** Rows that were asked for alone; at most one per row of the table. */
+  /** Rows that were asked for by name; at most one per row of the table. */
   readonly #single = new Map<number, { stamp: Uint32Array; content: Content }>();
+  /** Where the stamp of the name that is looked up now goes. */
+  readonly #stamp = new Uint32Array(STAMP_WORDS);
 
   constructor(registry: NativeRegistry, decode: (index: number) => Content | undefined) {
     this.#native = registry;
     this.#decode = decode;
   }
 
-  /** One row; the same object while it has not changed. */
-  one(index: number): Content | undefined {
-    const stamp = this.#native.stampContents(index);
-    if (stamp.length === 0) return undefined;
+  /** What a name points at; the same object while it has not changed. One call, nothing allocated: this path is hot. */
+  named(name: string): Content | undefined {
+    const generation = this.#native.stampName(name, this.#stamp);
+    if (generation < 0) return undefined;
+    const content = this.#one(this.#stamp[0]!);
+    return content?.generation === generation ? content : undefined;
+  }
+
+  #one(index: number): Content | undefined {
     const known = this.#single.get(index);
-    if (known && sameWords(known.stamp, stamp)) return known.content;
+    if (known && sameWords(known.stamp, this.#stamp)) return known.content;
     const content = this.#decode(index);
-    if (content) this.#single.set(index, { stamp, content });
+    if (content) this.#single.set(index, { stamp: this.#stamp.slice(), content });
     return content;
   }
 

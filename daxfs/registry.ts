@@ -236,9 +236,9 @@ export class Registry {
     return this.#call(() => this.#decode(index));
   }
 
-  /** As `content`, but a row whose words have not changed is not checked again: damage since then stays unseen. */
-  recentContent(index: number): Content | undefined {
-    return this.#call(() => this.#contents.one(index));
+  /** What a name points at. A row whose words have not changed is not checked again: damage since then stays unseen. */
+  recentNamed(name: string): Content | undefined {
+    return this.#call(() => this.#contents.named(name));
   }
 
   /** All rows that are not free. Costs little when called again: the same array and objects while nothing has changed. */

@@ -176,9 +176,11 @@ export interface Registry {
   checksumContent(row: Buffer): bigint;
   /**
    * Ten words for every row that is not FREE, in the order of the rows: index, flags, then low and high half of word, sequence,
-   * last_access_ms and bytes_done. A row whose stamp stays the same stays the same. With an index: of that row alone.
+   * last_access_ms and bytes_done. A row whose stamp stays the same stays the same.
    */
-  stampContents(index?: number): Uint32Array;
+  stampContents(): Uint32Array;
+  /** The generation of the content that a name points at, and these ten words of its row into `stamp`; -1 when there is none. */
+  stampName(name: string, stamp: Uint32Array): number;
   setBytesDone(ref: ContentRef, bytes: number): void;
   touchContent(index: number, nowMs: number): void;
   setKeep(ref: ContentRef, keep: boolean): boolean;

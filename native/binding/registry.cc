@@ -2,6 +2,7 @@
 #include "registry.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <memory>
 #include <vector>
@@ -21,6 +22,19 @@ using Info = const Napi::CallbackInfo&;
 uint64_t NowMs() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+constexpr size_t kStampWords = 10;
+using StampWords = std::array<uint32_t, kStampWords>;
+
+StampWords WordsOf(uint32_t index, const ContentTable<RealAtom>::Stamp& stamp) {
+  StampWords out{index, stamp.flags};
+  auto* next = out.data() + 2;
+  for (const uint64_t word : {stamp.word, stamp.sequence, stamp.last_access_ms, stamp.bytes_done}) {
+    *next++ = static_cast<uint32_t>(word);
+    *next++ = static_cast<uint32_t>(word >> 32);
+  }
+  return out;
 }
 
 class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
@@ -46,6 +60,7 @@ class RegistryObject : public Napi::ObjectWrap<RegistryObject> {
   Napi::Value ReadContent(Info info);
   Napi::Value ChecksumContent(Info info);
   Napi::Value StampContents(Info info);
+  Napi::Value StampName(Info info);
   void SetBytesDone(Info info);
   void TouchContent(Info info);
   Napi::Value SetKeep(Info info);
@@ -306,19 +321,27 @@ Napi::Value RegistryObject::ChecksumContent(Info info) {
 
 Napi::Value RegistryObject::StampContents(Info info) {
   Core* core = Open(info.Env());
-  uint32_t first = 0;
-  if (core == nullptr || (!info[0].IsUndefined() && !GetIndex(info[0], first)))
-    return info.Env().Undefined();
-  const uint32_t end = info[0].IsUndefined() ? core->contents().count() : first + 1;
   std::vector<uint32_t> out;
-  for (uint32_t index = first; index < end; index++) {
+  for (uint32_t index = 0; core != nullptr && index < core->contents().count(); index++) {
     const auto stamp = core->contents().StampOf(index);
     if (!stamp) continue;
-    out.insert(out.end(), {index, stamp->flags});
-    for (const uint64_t word : {stamp->word, stamp->sequence, stamp->last_access_ms, stamp->bytes_done})
-      out.insert(out.end(), {static_cast<uint32_t>(word), static_cast<uint32_t>(word >> 32)});
+    const StampWords words = WordsOf(index, *stamp);
+    out.insert(out.end(), words.begin(), words.end());
   }
   return ToArray(info.Env(), out);
+}
+
+Napi::Value RegistryObject::StampName(Info info) {
+  Core* core = Open(info.Env());
+  std::string name;
+  uint32_t* out = nullptr;
+  if (core == nullptr || !GetModelName(info[0], name) || !GetWords(info[1], "stamp", kStampWords, out))
+    return info.Env().Undefined();
+  const auto target = core->names().Find(name);
+  const auto stamp = target ? core->contents().StampOf(target->index) : std::nullopt;
+  if (!stamp || words::GenerationOfContent(stamp->word) != target->generation) return Napi::Number::New(info.Env(), -1);
+  std::ranges::copy(WordsOf(target->index, *stamp), out);
+  return Napi::Number::New(info.Env(), target->generation);
 }
 
 void RegistryObject::SetBytesDone(Info info) {
@@ -452,6 +475,7 @@ void RegistryObject::Init(Napi::Env env, Napi::Object exports) {
                            InstanceMethod<&Self::ReadContent>("readContent"),
                            InstanceMethod<&Self::ChecksumContent>("checksumContent"),
                            InstanceMethod<&Self::StampContents>("stampContents"),
+                           InstanceMethod<&Self::StampName>("stampName"),
                            InstanceMethod<&Self::SetBytesDone>("setBytesDone"),
                            InstanceMethod<&Self::TouchContent>("touchContent"),
                            InstanceMethod<&Self::SetKeep>("setKeep"),

@@ -65,6 +65,17 @@ inline bool GetBuffer(Napi::Value value, const char* name, size_t size, void* ou
   return true;
 }
 
+/// The words of a Uint32Array of exactly `count`, to be written before the call returns.
+inline bool GetWords(Napi::Value value, const char* name, size_t count, uint32_t*& out) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array)
+    return ThrowType(value.Env(), std::string(name) + " must be a Uint32Array");
+  auto words = value.As<Napi::Uint32Array>();
+  if (words.ElementLength() != count)
+    return ThrowRange(value.Env(), std::string(name) + " must have " + std::to_string(count) + " words");
+  out = words.Data();
+  return true;
+}
+
 inline bool GetModelName(Napi::Value value, std::string& out) {
   if (!GetString(value, "name", out)) return false;
   const bool fits = !out.empty() && out.size() <= layout::kModelNameBytesMax;

@@ -48,8 +48,8 @@ export class Names {
 
   /** As `find`, for looking up; whoever then hands out the bytes looks again. */
   findRecent(full: string): Content | undefined {
-    const target = this.#context.registry.findName(full);
-    return target ? isShown(this.#context.registry.recentContent(target.index), target) : undefined;
+    const content = this.#context.registry.recentNamed(full);
+    return content && shown.has(content.state) ? content : undefined;
   }
 
   /**

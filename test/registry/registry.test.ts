@@ -196,6 +196,7 @@ describe('damage', () => {
     one.registry.hosts();
     one.registry.chunkStats();
     one.registry.findName('a');
+    one.registry.recentNamed('a');
     one.registry.claim(keyOf(1));
     one.registry.setName('a', { index: 3, generation: 0 });
     for (let row = 0; row < 15; row += 1) if (row !== one.registry.hostIndex) one.registry.recover(row);
@@ -222,6 +223,27 @@ describe('names', () => {
     expect(one.registry.setName('org/m:latest', null, a)).toEqual({ outcome: 'set', previous: a });
     expect(one.registry.setName('never:set', null)).toEqual({ outcome: 'set', previous: null });
     expect(one.registry.names()).toHaveLength(1);
+  });
+
+  it('give the same object while its row has not changed, and another when it has or the name moves', () => {
+    const [a, b] = [publishOne(one, 1), publishOne(one, 2)];
+    one.registry.setName('org/m:latest', a);
+    const first = two.registry.recentNamed('org/m:latest');
+    expect(first).toEqual(two.registry.content(a.index));
+    expect(two.registry.recentNamed('org/m:latest')).toBe(first);
+    one.registry.touch(a.index, 1_700_000_000_000);
+    expect(two.registry.recentNamed('org/m:latest')).toMatchObject({ ...a, lastAccessMs: 1_700_000_000_000 });
+    one.registry.setName('org/m:latest', b);
+    expect(two.registry.recentNamed('org/m:latest')).toMatchObject({ ...b, state: 'ready' });
+    one.registry.drain(b);
+    expect(two.registry.recentNamed('org/m:latest')).toMatchObject({ ...b, state: 'draining' });
+    one.registry.free(b);
+    expect(two.registry.recentNamed('org/m:latest')).toBeUndefined();
+    const others = Array.from({ length: 15 }, (_, i) => one.registry.claim(keyOf(3 + i)));
+    expect(others).toContainEqual(expect.objectContaining({ index: b.index, outcome: 'claimed' }));
+    expect(two.registry.recentNamed('org/m:latest')).toBeUndefined();
+    expect(two.registry.recentNamed('no/such:name')).toBeUndefined();
+    expect(() => two.registry.recentNamed('x'.repeat(195))).toThrow(RangeError);
   });
 
   it('fill the table, and are 1 to 194 bytes', () => {
@@ -317,6 +339,7 @@ it('every call on a closed region says so, heartbeat and all', () => {
     () => registry.chunk(0),
     () => registry.setName('a', null),
     () => registry.findName('a'),
+    () => registry.recentNamed('a'),
     () => registry.names(),
     () => registry.detach(),
   ];
