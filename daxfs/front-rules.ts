@@ -64,7 +64,7 @@ export const FRONT_RULES = {
   NAME_UNLISTED: damage('a name can be opened but its directory does not list it'),
   NAME_UNLINKED: damage('a directory lists a name that cannot be opened'),
 
-  LIST_HEAD: damage('the list of a directory has fields that cannot be'),
+  LIST_HEAD: damage('the list of a directory has no head, or one with fields that cannot be'),
   LIST_CHAIN: damage('the list of a directory breaks off or does not end'),
   LIST_PARENT: damage('a directory lists a name of another one'),
   LIST_TWICE: damage('an entry is in two lists, or twice in one'),
@@ -80,6 +80,7 @@ export const FRONT_RULES = {
   FREE_LIST: damage('a list of free entries breaks off or does not end'),
   FREE_TWICE: damage('an entry is in a list of free entries twice, or in use'),
   POOL_OVERLAP: told('two things claim the same bytes of the pool', REMOVE_FILE),
+  POOL_POINTER: damage('the end of what was allocated lies inside an entry'),
   POOL_BEYOND: damage('an entry lies behind what was allocated'),
   POOL_LOST: leftover('bytes of the pool belong to nothing'),
   POOL_SPENT: note('bytes of the pool belong to nothing, and a kernel-mountable front cannot give them back'),

@@ -1,12 +1,15 @@
 /** What the used buckets of an overlay lead to. One place decides it, for counting, listing and checking. */
 import { typeOfMode } from './image.ts';
 import { CONSTANTS } from './layout.ts';
-import { direntKey } from './overlay-key.ts';
+import { direntKey, INODE_NUMBER_END } from './overlay-key.ts';
 import { CHAIN_MAX, LIST_MAX, type OverlayReader, type StoredDirent } from './overlay-read.ts';
 import type { BucketEntry } from './overlay-table.ts';
 
 const INODE_SUFFIX = CONSTANTS.inodeKeySuffix.value;
 const DIRLIST_SUFFIX = CONSTANTS.dirlistKeySuffix.value;
+
+/** No inode is given this number or a larger one. */
+const INODE_NUMBER_MAX = Number(INODE_NUMBER_END) - 1;
 
 export type EntryKind = 'inode' | 'dirlist' | 'dirent' | 'page' | 'slot' | 'damaged';
 
@@ -50,8 +53,11 @@ export class EntryClassifier {
 
   #kind({ key, offset }: BucketEntry, ino: number, low: number, dirent: StoredDirent | undefined): EntryKind {
     const isPrivate = this.#overlay.place.kind === 'private';
-    if (low === INODE_SUFFIX && this.#overlay.inodeAt(offset)) return 'inode';
-    if (low === DIRLIST_SUFFIX && !isPrivate && this.#overlay.dirlistAt(offset) !== undefined) return 'dirlist';
+    const isNumber = ino >= 1 && ino < INODE_NUMBER_MAX;
+    if (low === INODE_SUFFIX && isNumber && this.#overlay.inodeAt(offset)) return 'inode';
+    if (low === DIRLIST_SUFFIX && !isPrivate) {
+      if (this.#overlay.dirlistAt(offset) !== undefined || this.#isDirectory(ino)) return 'dirlist';
+    }
     const isPage = low < DIRLIST_SUFFIX && this.#mayBePage(ino, offset);
     const isName = dirent !== undefined && this.#hashesTo(dirent, key);
     if (isName && !(isPage && (isPrivate ? this.#isKnown(ino) : !this.#isListed(offset)))) return 'dirent';

@@ -183,12 +183,14 @@ export class OverlayNames {
     const at = poolAt + offset;
     const evidence = `${value}`;
     const subject = { ino, index };
-    const head = overlay.entry(offset, overlayDirlist.size);
-    const reserved = head?.readUInt32LE(4) ?? 0;
-    findings.expect(reserved === 0, 'LIST_HEAD', at, `list of ${ino}: ${reserved}`, { entry: offset }, evidence);
+    const head = overlay.dirlistAt(offset);
+    const reserved = overlay.entry(offset, overlayDirlist.size)?.readUInt32LE(4);
+    const shown = `list of ${ino}: entry ${offset}, reserved ${reserved}`;
+    const isHead = head !== undefined && reserved === 0;
+    findings.expect(isHead, 'LIST_HEAD', at, shown, { ...subject, entry: offset }, evidence);
     const walked = new Set<number>();
     this.#caught('LIST_CHAIN', at, subject, evidence, () => {
-      for (const entry of overlay.follow(overlay.dirlistAt(offset) ?? NOWHERE, 'dirNext', LIST_MAX)) {
+      for (const entry of overlay.follow(head ?? NOWHERE, 'dirNext', LIST_MAX)) {
         const where = poolAt + entry.offset;
         const add = (rule: FrontRule, detail: string) => findings.add(rule, where, detail, subject, evidence);
         if (walked.has(entry.offset)) return add('LIST_CHAIN', `list of ${ino} comes back`);
@@ -241,6 +243,8 @@ export class OverlayNames {
     }
     for (const [offset, entry] of this.#found) {
       const isSlotted = !this.#isPrivate || this.#isWithinSlots(entry);
+      // A directory that is not there is told as that.
+      if (entry.name.length > 0 && typeOfMode(this.mode(entry.parent)) !== 'directory') continue;
       if (entry.isTombstone || (this.#listed.has(offset) && isSlotted) || work.entries.has(offset)) continue;
       this.#add('NAME_UNLISTED', entry, shownName(entry));
     }
@@ -256,8 +260,7 @@ export class OverlayNames {
   /** Readers look at as many slots as the directory says that it has. */
   #isWithinSlots({ parent, dirNext }: FoundName): boolean {
     try {
-      // A directory that is not there is told as that.
-      const slots = this.#parts.overlay.inode(parent)?.size ?? BigInt(SLOTS_MAX);
+      const slots = this.#parts.overlay.inode(parent)?.size ?? 0n;
       return dirNext < BigInt(SLOTS_MAX) && dirNext < slots;
     } catch (error) {
       if (!(error instanceof DaxfsError)) throw error;

@@ -21,6 +21,8 @@ export interface OverlayCheckParts {
   findings: FrontFindings;
 }
 
+/** Every entry is a multiple of this long. */
+const ENTRY_UNIT = 16n;
 const LINK_BYTES_MAX = 4095;
 const PAGES_MAX = CONSTANTS.pageIndexMax.value + 1;
 const DYING = 1;
@@ -65,7 +67,10 @@ class OverlayCheck {
     this.#strayPages();
     for (const field of ['free_inode', 'free_data', 'free_dirent'] as const)
       checkFreeList(overlay, field, this.#pool, findings);
-    const { poolAt, header, blockBytes } = overlay.place;
+    const { poolAt, header, blockBytes, bucketsAt } = overlay.place;
+    const pointerAt = bucketsAt - Number(header.bucket_offset) + offsetOf(overlayHeader, 'pool_alloc');
+    const isBetween = header.pool_alloc % ENTRY_UNIT === 0n;
+    findings.expect(isBetween, 'POOL_POINTER', pointerAt, `${header.pool_alloc} is no multiple of ${ENTRY_UNIT}`);
     const use = this.#pool.check(findings, poolAt, header.pool_alloc, blockBytes);
     // Where something is damaged, what seems to belong to nothing may belong to that.
     if (!work.isQuiet || findings.hasDamage) return use;
@@ -171,7 +176,8 @@ class OverlayCheck {
   #dirlist(entry: ClassifiedEntry): void {
     const { ino, offset, value } = entry;
     const owner = `list of directory ${ino}`;
-    this.#pool.add({ offset, length: overlayDirlist.size, owner, evidence: `${value}` });
+    const isHead = this.#parts.overlay.dirlistAt(offset) !== undefined;
+    if (isHead) this.#pool.add({ offset, length: overlayDirlist.size, owner, evidence: `${value}` });
     this.#names.list(entry);
   }
 
@@ -186,10 +192,10 @@ class OverlayCheck {
 
   /** Inode numbers were given out once each, and there are more. */
   #numbers(): void {
-    const { overlay, findings } = this.#parts;
+    const { overlay, findings, base } = this.#parts;
     const { header, bucketsAt } = overlay.place;
     const at = bucketsAt - Number(header.bucket_offset) + offsetOf(overlayHeader, 'next_ino');
-    const isNumber = header.next_ino >= 1n && header.next_ino < INODE_NUMBER_END - 1n;
+    const isNumber = header.next_ino > BigInt(base.inodeCount) && header.next_ino < INODE_NUMBER_END - 1n;
     findings.expect(isNumber, 'INODE_NUMBER_NEXT', at, `${header.next_ino}`);
     for (const [ino, inode] of this.#inodes) {
       const isOut = ino >= 1 && BigInt(ino) < header.next_ino;

@@ -79,9 +79,13 @@ export class OverlayEditor {
     this.#mapping.store64(this.#bucketAt(index), this.bucket(index).word | 1n);
   }
 
-  /** The bucket leads to this entry. Private fronts. */
+  /** The bucket leads to this entry. */
   point(index: number, entry: number): void {
     const { value } = this.bucket(index);
+    if (!this.isPrivate) {
+      this.#mapping.store64(this.#bucketAt(index) + 8, BigInt(entry));
+      return;
+    }
     this.#mapping.store64(this.#bucketAt(index) + 8, nextPrivateValue(value, LIVE, BigInt(entry)));
   }
 
@@ -205,12 +209,18 @@ export class OverlayEditor {
     const key = dirlistKey(BigInt(directory));
     const found = this.overlay.find(key);
     if (found !== undefined) return this.overlay.dirlistAt(found) === undefined ? undefined : found;
-    const start = roundUp(Number(this.header('pool_alloc')), 8);
+    const start = this.newListHead();
+    return start !== undefined && this.insert(key, start) ? start : undefined;
+  }
+
+  /** The head of an empty list, which no bucket leads to yet. */
+  newListHead(): number | undefined {
+    const start = roundUp(Number(this.header('pool_alloc')), overlayDirlist.size);
     if (start + overlayDirlist.size > this.overlay.place.poolBytes) return undefined;
     this.setHeader('pool_alloc', BigInt(start + overlayDirlist.size));
     this.#set(this.overlay.place.poolAt + start, BigInt(ENTRY_TYPE.dirlist));
     this.setListHead(start, NOWHERE);
-    return this.insert(key, start) ? start : undefined;
+    return start;
   }
 
   #setHead(field: FreeListField, head: bigint, first: bigint): void {

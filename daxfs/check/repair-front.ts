@@ -11,6 +11,7 @@ import { CONSTANTS } from '../layout.ts';
 import type { FrontKind } from '../overlay-key.ts';
 import { OverlayReader, readSuperblock } from '../overlay-read.ts';
 import { PageCacheReader } from '../page-cache-read.ts';
+import { roundUp } from '../units.ts';
 import { OverlayEditor } from './overlay-editor.ts';
 import { OverlayRepair } from './repair-overlay.ts';
 import { PageCacheRepair } from './repair-page-cache.ts';
@@ -108,8 +109,20 @@ class FrontRepair {
   }
 }
 
+/** A bump pointer behind the pool: behind the last thing, or, where something is damaged, at the end. */
+function mendBumpPointer({ mapping, source, kind, work, step }: RepairedFront): void {
+  const head = headOf(source, kind);
+  const overlay = head.overlay_offset === 0n ? undefined : opened(() => new OverlayReader(source, head));
+  if (!overlay || overlay.place.header.pool_alloc <= BigInt(overlay.place.poolBytes)) return;
+  const { pool, findings } = validateFront(source, { kind, work, findingsMax: 1 });
+  const end = findings.length === 0 ? roundUp(pool?.end ?? 0, 16) : overlay.place.poolBytes;
+  new OverlayEditor(mapping, overlay).setHeader('pool_alloc', BigInt(end));
+  step(`pool_alloc set to ${end}`);
+}
+
 /** Mends all that can be; findings that stay are told by the next check. REQUIRES: nobody else is at work on the front. */
 export function mendFront(front: RepairedFront): void {
+  mendBumpPointer(front);
   const repair = new FrontRepair(front);
   for (let looks = 0; looks < looksMax && repair.look(); looks++);
 }

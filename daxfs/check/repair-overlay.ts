@@ -12,6 +12,8 @@ import type { OverlayEditor } from './overlay-editor.ts';
 
 const SLOTS_MAX = CONSTANTS.pageIndexMax.value + 1;
 const SLOTS_MIN = 8;
+/** Every entry is a multiple of this long. */
+const ENTRY_UNIT = 16;
 const DIRECTORY = 0o040000;
 /** Flags of a private front's name that may stay: tombstone, collided. */
 const PRIVATE_KEPT = 3;
@@ -57,6 +59,8 @@ export class OverlayRepair {
       ['BUCKET_STATE', (finding) => this.#word(finding)],
       ['BUCKET_TWICE', (finding) => this.#drop(finding, 'the bucket that no search reaches was emptied')],
       ['BUCKET_UNREACHABLE', (finding) => this.#reach(finding)],
+      ['BUCKET_ENTRY', (finding) => this.#nameOfSlot(finding)],
+      ['POOL_POINTER', () => this.#alignPool()],
       ['POOL_BEYOND', (finding) => this.#raisePool(finding)],
       ['INODE_NUMBER_NEXT', () => this.#nextNumber()],
       ['INODE_NUMBER_UNUSED', () => this.#nextNumber()],
@@ -135,9 +139,15 @@ export class OverlayRepair {
   // ------------------------------------------------------------------------------------------------ counters
 
   #raisePool({ subject: { to = 0 } }: FrontFinding): string | undefined {
-    const end = BigInt(roundUp(to, 8));
+    const end = BigInt(roundUp(to, ENTRY_UNIT));
     if (this.#editor.header('pool_alloc') >= end) return undefined;
     this.#editor.setHeader('pool_alloc', end);
+    return `pool_alloc raised to ${end}`;
+  }
+
+  #alignPool(): string {
+    const end = roundUp(Number(this.#editor.header('pool_alloc')), ENTRY_UNIT);
+    this.#editor.setHeader('pool_alloc', BigInt(end));
     return `pool_alloc raised to ${end}`;
   }
 
@@ -263,6 +273,10 @@ export class OverlayRepair {
     }
     const chain = soundPart(this.#overlay, BigInt(head), 'next', CHAIN_MAX);
     if (chain.some(({ offset }) => offset === entry)) return undefined;
+    if (chain.length === 0) {
+      this.#editor.setDirent(entry, 'next', NOWHERE);
+      return this.#lead(key, entry);
+    }
     if (chain.some(({ parent, name: other }) => parent === name.parent && other.equals(name.name))) {
       this.#unlist(name);
       return `entry ${entry} is not listed any more: its name has another`;
@@ -274,11 +288,39 @@ export class OverlayRepair {
     return `entry ${entry} can be opened again`;
   }
 
+  /** The bucket of a key led to no name: now it leads to this one. */
+  #lead(key: bigint, entry: number): string | undefined {
+    for (const { index, key: other } of this.#overlay.buckets()) {
+      if (other !== key) continue;
+      this.#editor.point(index, entry);
+      return `entry ${entry} can be opened again`;
+    }
+    return undefined;
+  }
+
+  /** Private fronts: a slot still leads to the name that the bucket has lost. */
+  #nameOfSlot({ subject: { index = -1 } }: FrontFinding): string | undefined {
+    const key = this.#editor.bucket(index).word >> 1n;
+    if (!this.#editor.isPrivate) return undefined;
+    for (const { kind, dirent, low } of new EntryClassifier(this.#overlay).all()) {
+      const isName = kind === 'slot' && dirent !== undefined && Number(dirent.dirNext) === low && !dirent.isTombstone;
+      if (isName && direntKey(BigInt(dirent.parent), dirent.name) === key) return this.#lead(key, dirent.offset);
+    }
+    return undefined;
+  }
+
   // ------------------------------------------------------------------------------------------------ listings
 
-  #listHead({ subject: { entry = -1 } }: FrontFinding): string {
-    this.#editor.clearListHead(entry);
-    return `list head ${entry}: reserved field cleared`;
+  /** What is no head is left where it lies, and another one takes its place. */
+  #listHead({ subject: { entry = -1, index = -1 } }: FrontFinding): string | undefined {
+    if (this.#overlay.dirlistAt(entry) !== undefined) {
+      this.#editor.clearListHead(entry);
+      return `list head ${entry}: reserved field cleared`;
+    }
+    const head = this.#editor.newListHead();
+    if (head === undefined) return undefined;
+    this.#editor.point(index, head);
+    return `bucket ${index}: another list head`;
   }
 
   /** Made again from the names that can be opened, newest first. */

@@ -244,8 +244,11 @@ const COMMON: Partial<Record<FrontRule, Plant>> = {
     left: ['POOL_OVERLAP'],
     lost: ['file'],
   },
+  POOL_POINTER: {
+    plant: (v) => v.u64(v.headerAt('pool_alloc'), v.mapping.load64(v.headerAt('pool_alloc')) + 8n),
+  },
   POOL_BEYOND: {
-    plant: (v) => v.u64(v.headerAt('pool_alloc'), v.mapping.load64(v.headerAt('pool_alloc')) - 8n),
+    plant: (v) => v.u64(v.headerAt('pool_alloc'), v.mapping.load64(v.headerAt('pool_alloc')) - 16n),
   },
 };
 
