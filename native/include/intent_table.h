@@ -64,6 +64,13 @@ class IntentTable {
     return A::Load(&rows_.rows[row].arg0 + arg, std::memory_order_acquire);
   }
 
+  /// True while an operation runs under the row that has `value` as this argument.
+  bool Names(uint32_t row, int arg, uint64_t value) const {
+    if (row >= rows_.count || Arg(row, arg) != value) return false;
+    const uint64_t word = A::Load(&rows_.rows[row].word, std::memory_order_acquire);
+    return layout::intent_word::kState.get(word) == static_cast<uint64_t>(layout::IntentState::kReady);
+  }
+
   /// Takes over a row whose owner is proved dead; exactly one caller gets it. @returns its kind, kNone otherwise
   IntentKind TakeDead(uint32_t row) {
     if (row >= rows_.count) return IntentKind::kNone;

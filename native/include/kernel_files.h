@@ -117,10 +117,11 @@ class KernelFiles {
     if (missing != 0) return missing;
     return A::Cas(&entry->flags, from, to, std::memory_order_acq_rel) ? 0 : EAGAIN;
   }
-  bool Removed(uint64_t ino) {
+  /// What SetRemoved stored; 0 for an open directory.
+  uint32_t Removed(uint64_t ino) {
     layout::OverlayInode* entry = nullptr;
-    // seq_cst: see Overlay::CreateNode.
-    return Entry(ino, entry) == 0 && A::Load(&entry->flags, std::memory_order_seq_cst) != 0;
+    // seq_cst: see Overlay::LinkOpen.
+    return Entry(ino, entry) == 0 ? A::Load(&entry->flags, std::memory_order_seq_cst) : 0;
   }
 
   int ReserveAppend(uint64_t ino, uint64_t length, uint64_t limit, uint64_t& at) {

@@ -67,7 +67,14 @@ class KernelFront {
   int CloseDirectory(uint64_t ino, uint32_t row) { return files_.SetRemoved(ino, 0, row << 1 | 1); }
   /// Undoes CloseDirectory of this row, nobody else's.
   void ReopenDirectory(uint64_t ino, uint32_t row) { (void)files_.SetRemoved(ino, row << 1 | 1, 0); }
-  bool DirectoryOpen(uint64_t ino) { return !files_.Removed(ino); }
+  bool DirectoryOpen(uint64_t ino) { return files_.Removed(ino) == 0; }
+  /// True when the directory was closed under this row, maybe long ago.
+  bool ClosedBy(uint64_t ino, uint32_t row) { return files_.Removed(ino) == (row << 1 | 1); }
+  /// The row under which the directory was closed, maybe long ago; kNoIntent: it is open.
+  uint32_t CloserOf(uint64_t ino) {
+    const uint32_t removed = files_.Removed(ino);
+    return removed == 0 ? kNoIntent : removed >> 1;
+  }
 
  private:
   static constexpr uint64_t kBatchMax = 256;

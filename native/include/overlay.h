@@ -8,7 +8,7 @@
 #pragma once
 #include <algorithm>
 
-#include "overlay_name.h"
+#include "overlay_recovery.h"
 
 namespace daxserve {
 
@@ -183,10 +183,7 @@ class Overlay {
     return 0;
   }
 
-  bool InBase(uint64_t dir, std::string_view name) const {
-    layout::Dirent entry;
-    return front_.lower().Find(dir, name, entry);
-  }
+  bool InBase(uint64_t dir, std::string_view name) const { return front_.lower().Has(dir, name); }
 
   int NextInode(uint64_t& ino) {
     // @atomic overlay_header.next_ino  only grows; the number is published by its key. relaxed would do.
@@ -226,16 +223,34 @@ class Overlay {
     int error = EAGAIN;
     for (int tries = 0; tries < kClaimWaitsMax && error == EAGAIN; tries++) {
       if (tries > 0) Wait(dir, name);
-      error = front_.DirectoryOpen(dir) ? front_.names().Link(dir, name, ino, mode, row, 1) : ENOENT;
+      error = WaitOpen(dir);
+      if (error == 0) error = front_.names().Link(dir, name, ino, mode, row, 1);
     }
-    if (error != 0) return error == EAGAIN ? EBUSY : error;
-    if (front_.DirectoryOpen(dir)) return 0;
+    return error != 0 ? (error == EAGAIN ? EBUSY : error) : StayLinked(dir, name, ino, row, 1);
+  }
+
+  /// The name is there: it stays if the directory does. Else it goes again, unless somebody was quicker.
+  int StayLinked(uint64_t dir, std::string_view name, uint64_t ino, uint32_t row, int arg) {
+    const int error = WaitOpen(dir);
     NameRec rec;
-    if (front_.names().Find(dir, name, rec) == 0 && rec.ino == ino &&
+    if (error != 0 && front_.names().Find(dir, name, rec) == 0 && rec.ino == ino &&
         front_.names().Unlink(dir, name, rec, InBase(dir, name)) == 0) {
-      front_.names().Discard(dir, rec, row, 1);
+      front_.names().Discard(dir, rec, row, arg);
     }
-    return ENOENT;
+    return error;
+  }
+
+  /// Waits while somebody tries to remove the directory: it may not be empty. @returns 0 open, ENOENT removed, EBUSY
+  int WaitOpen(uint64_t dir) {
+    for (int tries = 0; tries < kClaimWaitsMax; tries++) {
+      if (front_.DirectoryOpen(dir)) return 0;
+      const uint32_t row = front_.CloserOf(dir);
+      if (row == kNoIntent ? !front_.DirectoryOpen(dir) : !front_.intents().Names(row, 2, dir)) {
+        return front_.DirectoryOpen(dir) ? 0 : ENOENT;
+      }
+      if (!RecoverRow(row)) A::Pause();
+    }
+    return EBUSY;
   }
 
   /// Somebody holds the name: its host may be dead.
@@ -294,13 +309,32 @@ class Overlay {
   }
 
   int RemoveDirectory(uint64_t dir, std::string_view name, const Child& child, uint32_t row) {
-    if (const int error = front_.CloseDirectory(child.ino, row)) return error;
-    const int error = EmptyClosed(child.ino) ? RemoveChild(dir, name, child, row) : ENOTEMPTY;
-    if (error != 0) front_.ReopenDirectory(child.ino, row);
+    Child mine = child;
+    // Claimed, so that nobody moves it: then a survivor who finds it closed by us and not claimed knows that it is gone.
+    const int unclaimed = child.in_base || row == kNoIntent ? ENOSPC : front_.names().Claim(dir, name, mine.rec, row, 1);
+    if (unclaimed != 0 && unclaimed != ENOSPC) return unclaimed;
+    int error = CloseEmpty(child.ino, row);
+    if (error == 0) {
+      error = unclaimed ? RemoveChild(dir, name, mine, row)
+                        : OnClaimed(dir, name, mine.rec, row, [&] { return RemoveChild(dir, name, mine, row); });
+      if (error != 0) front_.ReopenDirectory(child.ino, row);
+    }
+    if (error != 0 && unclaimed == 0) {
+      OnClaimed(dir, name, mine.rec, row, [&] { return front_.names().Release(dir, name, mine.rec, row, 1); });
+    }
     return error;
   }
 
-  /// As Empty, of a directory that CloseDirectory has closed (Stat says ENOENT for it).
+  /// Closes a directory in which nothing is; one that has names is not closed for long, mostly not at all.
+  int CloseEmpty(uint64_t dir, uint32_t row) {
+    if (!EmptyClosed(dir)) return ENOTEMPTY;
+    if (const int error = front_.CloseDirectory(dir, row)) return error;
+    if (EmptyClosed(dir)) return 0;
+    front_.ReopenDirectory(dir, row);
+    return ENOTEMPTY;
+  }
+
+  /// As Empty, of a directory that may be closed.
   bool EmptyClosed(uint64_t dir) {
     bool empty = true;
     front_.lower().List(dir, [&](const layout::Dirent& entry) {
@@ -385,113 +419,30 @@ class Overlay {
   }
 
   int LinkTarget(uint64_t to_dir, std::string_view to, const NameRec& source, uint32_t row) {
-    if (!front_.DirectoryOpen(to_dir)) return ENOENT;
+    if (const int error = WaitOpen(to_dir)) return error;
     const int error = front_.names().Link(to_dir, to, source.ino, source.mode, row, 4);
-    if (error != 0 || front_.DirectoryOpen(to_dir)) return error;
-    NameRec rec;
-    if (front_.names().Find(to_dir, to, rec) == 0 && rec.ino == source.ino &&
-        front_.names().Unlink(to_dir, to, rec, InBase(to_dir, to)) == 0) {
-      front_.names().Discard(to_dir, rec, row, 4);
-    }
-    return ENOENT;
+    return error != 0 ? error : StayLinked(to_dir, to, source.ino, row, 4);
   }
 
   int ReplaceTarget(const NameRec& source, uint64_t to_dir, std::string_view to, const Child& target, uint32_t row) {
     if (IsDirectory(source.mode) != IsDirectory(target.mode)) return IsDirectory(target.mode) ? EISDIR : ENOTDIR;
     const bool directory = IsDirectory(target.mode);
-    if (directory) {
-      if (const int error = front_.CloseDirectory(target.ino, row)) return error;
-      if (!EmptyClosed(target.ino)) {
-        front_.ReopenDirectory(target.ino, row);
-        return ENOTEMPTY;
-      }
-    }
+    // Before it is closed, so that it is opened again should we die.
     front_.intents().SetArg(row, 2, target.ino);
-    int error = target.in_base ? front_.names().Link(to_dir, to, source.ino, source.mode, row, 4)
+    int error = directory ? CloseEmpty(target.ino, row) : 0;
+    if (error != 0) {
+      front_.intents().SetArg(row, 2, 0);
+      return error;
+    }
+    error = target.in_base ? front_.names().Link(to_dir, to, source.ino, source.mode, row, 4)
                                : front_.names().Swap(to_dir, to, target.rec, source.ino, source.mode, row, 4);
     if (error == EEXIST) error = EAGAIN;
-    if (error != 0) front_.intents().SetArg(row, 2, 0);
     if (error != 0 && directory) front_.ReopenDirectory(target.ino, row);
+    if (error != 0) front_.intents().SetArg(row, 2, 0);
     return error;
   }
 
-  bool RecoverRow(uint32_t row) {
-    const IntentKind kind = front_.intents().TakeDead(row);
-    if (kind == IntentKind::kNone) return false;
-    uint64_t args[IntentTable<A>::kArgs];
-    for (int i = 0; i < IntentTable<A>::kArgs; i++) args[i] = front_.intents().Arg(row, i);
-    if (kind == IntentKind::kCreate) RecoverCreate(args);
-    if (kind == IntentKind::kUnlink) RecoverUnlink(args, row);
-    if (kind == IntentKind::kRename) RecoverRename(args, row);
-    front_.intents().End(row);
-    return true;
-  }
-
-  /// The table's answer for the name in an entry: is it this entry?
-  bool Names(uint64_t offset, layout::OverlayDirent& entry, NameRec& rec) {
-    return front_.names().Entry(offset, entry) && front_.names().Find(entry.parent_ino, NameOf(entry), rec) == 0 &&
-           rec.offset == offset;
-  }
-
-  /// {directory, entry, inode}. Published: it counts, and gets listed. Not published: as if never begun.
-  void RecoverCreate(const uint64_t* args) {
-    layout::OverlayDirent entry;
-    NameRec rec;
-    const bool named = Names(args[1], entry, rec);
-    const bool parsed = named || front_.names().Entry(args[1], entry);
-    if (named) front_.names().Relist(args[1], entry);
-    // By what the name leads to, not by its entry: a neighbour of an equal key may have given it another.
-    if (parsed && rec.ino == args[2] && front_.names().Find(entry.parent_ino, NameOf(entry), rec) == 0 &&
-        rec.state == NameState::kLive && rec.ino == args[2]) {
-      return;
-    }
-    if (parsed && !named && entry.child_ino == args[2]) front_.names().Abandon(args[1], entry);
-    front_.RemoveInode(args[2]);
-  }
-
-  /// {directory, entry, inode, 1 once the name is gone}. Between the name's end and the mark a crash costs the space of
-  /// the file until the next check; freeing without the mark could free what another remover freed before.
-  void RecoverUnlink(const uint64_t* args, uint32_t row) {
-    layout::OverlayDirent entry;
-    NameRec rec;
-    if (args[3] != 1) {
-      front_.ReopenDirectory(args[2], row);
-      return;
-    }
-    if (args[1] != kNone && front_.names().Entry(args[1], entry)) {
-      rec = {};
-      rec.offset = args[1];
-      rec.slot = entry.dir_next;
-      front_.names().Discard(args[0], rec, row, 1);
-    }
-    front_.RemoveInode(args[2]);
-  }
-
-  /// {directory, source entry, replaced inode, moved inode, target entry}. Target there: forward. Else: back.
-  void RecoverRename(const uint64_t* args, uint32_t row) {
-    layout::OverlayDirent source_entry, target_entry;
-    NameRec source, target;
-    const bool have_source = Names(args[1], source_entry, source) && source.claimed && source.row == row;
-    const bool named = Names(args[4], target_entry, target);
-    const bool have_target = named && target.state == NameState::kLive && target.ino == args[3];
-    // A claim of the dead host on the target ends; an entry that never was published goes back to the pool.
-    if (named && !have_target && target.claimed && target.row == row) front_.names().Relist(args[4], target_entry);
-    if (!named && front_.names().Entry(args[4], target_entry) && target_entry.child_ino == args[3]) {
-      front_.names().Abandon(args[4], target_entry);
-    }
-    if (have_source && !have_target) {
-      front_.names().Release(source_entry.parent_ino, NameOf(source_entry), source, row, 1);
-      if (args[2] != 0) front_.ReopenDirectory(args[2], row);
-      return;
-    }
-    if (have_target) front_.names().Relist(args[4], target_entry);
-    if (have_source) {
-      const auto name = NameOf(source_entry);
-      if (front_.names().Unlink(source_entry.parent_ino, name, source, InBase(source_entry.parent_ino, name)) != 0) return;
-      front_.names().Discard(source_entry.parent_ino, source, row, 1);
-    }
-    if (args[2] != 0 && have_target) front_.RemoveInode(args[2]);
-  }
+  bool RecoverRow(uint32_t row) { return OverlayRecovery<A, Front>(front_).Row(row); }
 
   OverlayParts parts_;
   Front front_;

@@ -108,6 +108,10 @@ class Lower {
   bool Find(uint64_t dir, std::string_view name, layout::Dirent& out) const {
     return image_ != nullptr && image_->Find(dir, name, out);
   }
+  bool Has(uint64_t dir, std::string_view name) const {
+    layout::Dirent entry;
+    return Find(dir, name, entry);
+  }
 
   /// A block of a base file or symlink, zero behind its end. `ino` must have one.
   int Block(const layout::Inode& inode, uint64_t page, uint8_t* block) const {

@@ -117,26 +117,25 @@ class PrivateFiles {
     return Store(none, next);
   }
 
-  /// Takes an inode and its pages out. A base inode keeps a DYING entry, so that it does not show through again.
+  /// Takes an inode and its pages out: DYING first, so that whoever goes on after a crash finds which pages there are. A
+  /// base inode keeps that entry, so that it does not show through again. Any number may do it, again and again.
   void Reap(uint64_t ino, const layout::Inode* base) {
     PrivateInode inode;
-    uint64_t pages = 0;
     for (int tries = 0; tries < kRetriesMax; tries++) {
-      if (Load(ino, inode) != 0) return;
-      pages = PagesOf(inode);
-      if (base != nullptr) {
-        PrivateInode next = inode;
-        next.flags = PrivateInode::kDying;
-        const int error = Store(inode, next);
-        if (error == 0) break;
-        if (error != EAGAIN) return;
-        continue;
-      }
-      if (!table_.Remove(inode.ref)) continue;
-      Retire(EntryType::kInode, private_value::Offset(inode.ref.value));
-      break;
+      inode = {};
+      if (Load(ino, inode) != 0 && !inode.dying()) return;
+      PrivateInode next = inode;
+      next.flags = PrivateInode::kDying | (IsDirectory(inode.mode) ? 0 : static_cast<uint32_t>(PagesOf(inode)) << 12);
+      const bool marked = base == nullptr ? inode.dying() : inode.flags == next.flags;
+      const int error = marked ? 0 : Store(inode, next);
+      if (error == EAGAIN) continue;
+      // No room for that entry: an overlay's own inode goes first and its pages after it. A crash between costs them.
+      if (error != 0 && base != nullptr) return;
+      if (error != 0 && !RemoveEntry(inode)) continue;
+      if (!IsDirectory(inode.mode)) RemovePages(ino, 0, PagesOf(inode));
+      if (error == 0 && base == nullptr) RemoveEntry(marked ? inode : next);
+      return;
     }
-    if (!IsDirectory(inode.mode)) RemovePages(ino, 0, pages);
   }
 
   /// Pages that may exist: up to the size, what a truncation has not looked at yet, and those of the base.
@@ -255,6 +254,12 @@ class PrivateFiles {
     const uint64_t pages = inode.size / block_ + (inode.size % block_ != 0);
     out.base_pages = directory ? 0 : static_cast<uint32_t>(pages < UINT32_MAX ? pages : UINT32_MAX);
     return 0;
+  }
+
+  bool RemoveEntry(const PrivateInode& inode) {
+    if (!table_.Remove(inode.ref)) return false;
+    Retire(EntryType::kInode, private_value::Offset(inode.ref.value));
+    return true;
   }
 
   int ReadLower(const PrivateInode& inode, uint64_t page, uint64_t at, uint8_t* to, uint64_t length) {

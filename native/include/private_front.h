@@ -21,8 +21,8 @@ class PrivateFront {
   int Stat(uint64_t ino, FileStat& out) {
     PrivateInode inode;
     if (const int error = files_.Load(ino, inode)) return error;
+    // A closed directory is there: its removal may yet find that it is not empty.
     const bool directory = IsDirectory(inode.mode);
-    if (directory && inode.dying()) return ENOENT;
     out = {ino, inode.mode, inode.uid, inode.gid, directory ? 0 : inode.size, directory ? 2u : 1u};
     return 0;
   }
@@ -138,11 +138,22 @@ class PrivateFront {
     PrivateInode inode;
     return files_.Load(ino, inode) == 0 && !inode.dying();
   }
+  /// True when the directory is closed under this row.
+  bool ClosedBy(uint64_t ino, uint32_t row) {
+    PrivateInode inode;
+    return files_.Load(ino, inode) == 0 && IsDirectory(inode.mode) && inode.flags == (PrivateInode::kDying | row << kRowShift);
+  }
+  /// The row under which the directory was closed; kNoIntent: it is open or gone.
+  uint32_t CloserOf(uint64_t ino) {
+    PrivateInode inode;
+    return files_.Load(ino, inode) == 0 && inode.dying() ? inode.flags >> kRowShift : kNoIntent;
+  }
 
   /// Space for `entry` may be freed: a private front's does.
   static constexpr bool kRecycles = true;
 
  private:
+  static constexpr uint64_t kGrowBytes = uint64_t{1} << 20;
   /// A closed directory's flags: who closes it.
   static constexpr unsigned kRowShift = 8;
 
@@ -175,17 +186,23 @@ class PrivateFront {
   int WriteOnce(const PrivateInode& inode, uint64_t offset, const uint8_t* from, uint64_t length, bool& again) {
     const uint64_t block = files_.block_bytes(), end = offset + length;
     int error = 0;
-    for (uint64_t done = 0; done < length && error == 0;) {
+    uint64_t done = 0;
+    while (done < length) {
+      // A long write shows as it goes: pages behind the size are lost with a writer that dies, and with their file.
+      if (done > 0 && done % kGrowBytes < block && offset + done > inode.size) error = Grow(inode, offset + done, again);
+      if (error != 0 || again) break;
       const uint64_t page = (offset + done) / block, at = (offset + done) % block;
       const uint64_t part = length - done < block - at ? length - done : block - at;
       BucketRef mine;
       error = files_.WritePage(inode, page, at, from + done, part, mine);
       if (error == 0) error = Confirm(inode, mine, again);
-      if (again) return 0;
+      if (error != 0 || again) break;
       done += part;
     }
-    if (error != 0 || end <= inode.size) return error;
-    return Grow(inode, end, again);
+    if (again) return 0;
+    if (end <= inode.size || done == 0) return error;
+    const int grown = Grow(inode, offset + done, again);
+    return error != 0 ? error : grown;
   }
 
   /// After each page: the inode is still there and was not truncated since. Else a page that was not there before is taken
