@@ -120,7 +120,7 @@ class Hostile {
   };
 
   /// Enough for every sound operation on memory of this size, so that campaigns stay fast ...
-  static constexpr uint64_t kStepsMax = 40'000;
+  static constexpr uint64_t kStepsMax = 12'000;
   /// ... and what even hostile bytes may cost one run. A file of the largest size has 2^20 pages, each is searched for in
   /// a table of up to 128 buckets.
   static constexpr uint64_t kStepsHard = 1'500'000'000;

@@ -22,6 +22,8 @@
 namespace daxserve {
 
 inline constexpr uint64_t kSymlinkBytesMax = 4095;
+/// Buffers of one block lie on the stack.
+inline constexpr uint64_t kFrontBlockBytesMax = 65536;
 inline constexpr int kSymlinksMax = 40;
 /// Retries of an operation that lost to others, before EAGAIN.
 inline constexpr int kRetriesMax = 1 << 14;
@@ -64,7 +66,8 @@ struct OverlayView {
   /// Checks magic, version and every offset against `bytes`, what the region has from `base` on. @returns 0 or EINVAL
   static int Open(uint8_t* base, uint64_t bytes, uint64_t bucket_count, uint64_t block_bytes, OverlayView& out) {
     if (bucket_count == 0 || (bucket_count & (bucket_count - 1)) != 0) return EINVAL;
-    if (block_bytes < 4096 || (block_bytes & (block_bytes - 1)) != 0 || bytes < block_bytes) return EINVAL;
+    if (block_bytes < 4096 || block_bytes > kFrontBlockBytesMax || (block_bytes & (block_bytes - 1)) != 0) return EINVAL;
+    if (bytes < block_bytes) return EINVAL;
     auto* header = reinterpret_cast<layout::OverlayHeader*>(base);
     layout::OverlayHeader seen;
     std::memcpy(&seen, base, sizeof(seen));
