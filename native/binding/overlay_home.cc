@@ -41,8 +41,10 @@ int OverlayHome::OpenFront(Owner self) {
   parts_.root_ino = head.root_inode;
   parts_.read_only = !mapping_.writable;
   if (kind_ == FrontKind::kPrivate && head.overlay_bucket_count < kBinCells) return EINVAL;
-  return OverlayView::Open(mapping_.base + head.overlay_offset, head.overlay_size, head.overlay_bucket_count, head.block_size,
-                           parts_.view);
+  const int error = OverlayView::Open(mapping_.base + head.overlay_offset, head.overlay_size, head.overlay_bucket_count, head.block_size,
+                                      parts_.view);
+  if (error == 0 && kind_ == FrontKind::kKernel && index_.Open(parts_.view.table.count)) parts_.index = &index_;
+  return error;
 }
 
 void OverlayHome::OpenBase(const layout::Superblock& head) {

@@ -64,6 +64,7 @@ class OverlayHome {
   FrontKind kind_ = FrontKind::kKernel;
   std::optional<BaseImage> base_;
   OverlayParts parts_;
+  KernelIndex index_;
 };
 
 }  // namespace daxserve::binding

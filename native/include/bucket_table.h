@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "atom.h"
+#include "kernel_index.h"
 #include "overlay_key.h"
 
 namespace daxserve {
@@ -37,49 +38,96 @@ inline constexpr int kInsertTriesMax = 4096;
 template <typename A>
 class KernelTable {
  public:
-  explicit KernelTable(TableView view) : view_(view) {}
+  /// @param index what this process remembers of the table, or null; it makes long walks short and changes no answer
+  explicit KernelTable(TableView view, KernelIndex* index = nullptr)
+      : view_(view), index_(index != nullptr && index->open() ? index : nullptr) {}
 
   FindResult Find(uint64_t key, BucketRef& out) const {
-    const uint64_t mask = view_.count - 1;
-    uint64_t at = HomeBucket(FrontKind::kKernel, key, mask);
-    for (uint64_t probe = 0; probe < view_.count; probe++, at = (at + 1) & mask) {
-      // @atomic bucket.state_key  twin: [claim-1]. Acquire: the value and the entry it names were written before.
-      const uint64_t word = A::Load(&view_.buckets[at].lo, std::memory_order_acquire);
-      if (word == 0) return FindResult::kAbsent;
-      if (word != StateKey(key)) continue;
-      out = {key, at, A::Load(&view_.buckets[at].hi, std::memory_order_acquire)};
-      return FindResult::kFound;
-    }
-    return FindResult::kAbsent;
+    Walk walk = Start(key);
+    return Seek(key, walk, out) ? FindResult::kFound : FindResult::kAbsent;
   }
 
   /// Claims the first free bucket for {key, offset}. On kExists `out` is the winner's.
   InsertResult Insert(uint64_t key, uint64_t offset, BucketRef& out) {
-    const uint64_t mask = view_.count - 1;
-    uint64_t at = HomeBucket(FrontKind::kKernel, key, mask);
-    int tries = 0;
-    for (uint64_t probe = 0; probe < view_.count; at = (at + 1) & mask, probe++) {
-      uint64_t word = A::Load(&view_.buckets[at].lo, std::memory_order_acquire);
-      while (word == 0) {
-        if (++tries > kInsertTriesMax) return InsertResult::kBusy;
-        // [claim-1] A v8 kernel that lost this bucket may have left its value here: whatever is there is replaced
-        // together with the key (the format's rule for writers, 16-byte CAS from {0, what was read}).
-        Pair expected{0, A::Load(&view_.buckets[at].hi, std::memory_order_relaxed)};
-        if (A::Cas16(&view_.buckets[at], expected, {StateKey(key), offset})) {
-          out = {key, at, offset};
-          return InsertResult::kInserted;
-        }
-        word = expected.lo;
-      }
-      if (word != StateKey(key)) continue;
-      out = {key, at, A::Load(&view_.buckets[at].hi, std::memory_order_acquire)};
-      return InsertResult::kExists;
+    Walk walk = Start(key);
+    for (int tries = 0; tries < kInsertTriesMax; tries++) {
+      if (Seek(key, walk, out)) return InsertResult::kExists;
+      if (walk.left == 0) return InsertResult::kFull;
+      // [claim-1] A v8 kernel that lost this bucket may have left its value here: whatever is there is replaced
+      // together with the key (the format's rule for writers, 16-byte CAS from {0, what was read}).
+      Pair expected{0, A::Load(&view_.buckets[walk.at].hi, std::memory_order_relaxed)};
+      if (!A::Cas16(&view_.buckets[walk.at], expected, {StateKey(key), offset})) continue;
+      if (index_ != nullptr && walk.steps >= kStepsPlain) index_->Learn<A>(key, walk.at);
+      out = {key, walk.at, offset};
+      return InsertResult::kInserted;
     }
-    return InsertResult::kFull;
+    return InsertResult::kBusy;
   }
 
  private:
+  /// Steps without asking the index: more than any search takes where keys do not crowd.
+  static constexpr uint64_t kStepsPlain = 32;
+
+  /// A search on its way around the table.
+  struct Walk {
+    uint64_t at = 0;
+    uint64_t steps = 0;
+    uint64_t left = 0;  // buckets not looked at yet
+  };
+
+  Walk Start(uint64_t key) const { return {HomeBucket(FrontKind::kKernel, key, view_.count - 1), 0, view_.count}; }
+
+  void Go(Walk& walk, uint64_t steps) const {
+    walk.at = (walk.at + steps) & (view_.count - 1);
+    walk.steps += steps;
+    walk.left -= steps;
+  }
+
+  /// True: found. False: `walk` is at the first free bucket, or nothing is left.
+  bool Seek(uint64_t key, Walk& walk, BucketRef& out) const {
+    for (; walk.left > 0; Go(walk, 1)) {
+      if (walk.steps >= kStepsPlain && index_ != nullptr) return SeekFar(key, walk, out);
+      // @atomic bucket.state_key  twin: [claim-1]. Acquire: the value and the entry it names were written before.
+      const uint64_t word = A::Load(&view_.buckets[walk.at].lo, std::memory_order_acquire);
+      if (word == 0) return false;
+      if (word == StateKey(key)) return Found(key, walk.at, out);
+    }
+    return false;
+  }
+
+  /// As Seek, from where keys crowd: known buckets are passed without a look. The index is asked again after that, for the
+  /// key may be in a bucket that another thread learned between the first question and the passing.
+  bool SeekFar(uint64_t key, Walk& walk, BucketRef& out) const {
+    if (Remembered(key, out)) return true;
+    bool passed = false;
+    while (walk.left > 0) {
+      const uint64_t known = index_->KnownFrom<A>(walk.at, walk.left);
+      passed |= known > 0;
+      Go(walk, known);
+      if (walk.left == 0) break;
+      const uint64_t word = A::Load(&view_.buckets[walk.at].lo, std::memory_order_acquire);
+      if (word == 0) break;
+      index_->Learn<A>(word >> 1, walk.at);
+      if (word == StateKey(key)) return Found(key, walk.at, out);
+      Go(walk, 1);
+    }
+    return passed && Remembered(key, out);
+  }
+
+  bool Remembered(uint64_t key, BucketRef& out) const {
+    return index_->Lookup<A>(key, [&](uint64_t at) {
+      if (at >= view_.count || A::Load(&view_.buckets[at].lo, std::memory_order_acquire) != StateKey(key)) return false;
+      return Found(key, at, out);
+    });
+  }
+
+  bool Found(uint64_t key, uint64_t at, BucketRef& out) const {
+    out = {key, at, A::Load(&view_.buckets[at].hi, std::memory_order_acquire)};
+    return true;
+  }
+
   TableView view_;
+  KernelIndex* index_;
 };
 
 }  // namespace daxserve

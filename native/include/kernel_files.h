@@ -17,7 +17,7 @@ class KernelFiles {
   static constexpr uint64_t kAlign = 8;
 
   explicit KernelFiles(const OverlayParts& parts)
-      : table_(parts.view.table),
+      : table_(parts.view.table, parts.index),
         pool_(parts.view.header, parts.view.pool, parts.view.pool_bytes, parts.view.block_bytes, kAlign),
         lower_(parts.base, parts.lower, parts.view.block_bytes),
         block_(parts.view.block_bytes) {}
@@ -152,12 +152,13 @@ class KernelFiles {
     if (const int error = Page(ino, page, bytes)) return error;
     if (bytes == nullptr) {
       uint8_t fill[kBlockMax];
-      if (length != block_) {
+      const bool whole = length == block_;
+      if (!whole) {
         if (const int error = ReadLower(ino, page, 0, fill, block_)) return error;
         CutBeyond(fill, page, size);
+        std::memcpy(fill + at, from, length);
       }
-      std::memcpy(fill + at, from, length);
-      const int error = PublishPage(ino, page, fill, reserved, bytes);
+      const int error = PublishPage(ino, page, whole ? from : fill, reserved, bytes);
       if (error != EEXIST) return error;
     } else if (reserved != nullptr) {
       pool_.Free(EntryType::kPage, *reserved);

@@ -94,6 +94,8 @@ struct OverlayParts {
   uint64_t root_ino = 1;
   /// The memory is mapped for reading only: nothing is written, not even to finish what another began.
   bool read_only = false;
+  /// Kernel-mountable: what this process remembers of the table; null: searches walk.
+  KernelIndex* index = nullptr;
 };
 
 /// The base beneath an overlay, with or without an image.
