@@ -60,11 +60,12 @@ class ImageCheck {
 
   /** What every mount checks; without it nothing else means anything. */
   #mount(): boolean {
-    const { magic, version, block_size: block } = this.#head;
-    const { superblockMagic, superblockVersion, blockBytes } = CONSTANTS;
+    const { magic, version, block_size: block, overlay_offset: overlay } = this.#head;
+    const { superblockMagic, superblockVersion, privateFrontBit, blockBytes } = CONSTANTS;
+    const plain = overlay === 0n ? version : version & ~privateFrontBit.value;
     const f = this.findings;
     if (!f.expect(magic === superblockMagic.value, 'SUPER_MAGIC', at('magic'), `0x${magic.toString(16)}`)) return false;
-    if (!f.expect(version === superblockVersion.value, 'SUPER_VERSION', at('version'), `${version}`)) return false;
+    if (!f.expect(plain === superblockVersion.value, 'SUPER_VERSION', at('version'), `${version}`)) return false;
     const ok = isPowerOfTwo(block) && block >= blockBytes.value && block <= 65536;
     return f.expect(ok, 'SUPER_BLOCK_SIZE', at('block_size'), `${block}`);
   }

@@ -72,9 +72,11 @@ interface Base {
 }
 
 function checkHead(head: Superblock): void {
-  const { superblockMagic, superblockVersion, blockBytes } = CONSTANTS;
+  const { superblockMagic, superblockVersion, privateFrontBit, blockBytes } = CONSTANTS;
   if (head.magic !== superblockMagic.value) bad('its magic number is wrong', offsetOf(superblock, 'magic'));
-  if (head.version !== superblockVersion.value) {
+  // A private front may lie over a base.
+  const version = head.overlay_offset === 0n ? head.version : head.version & ~privateFrontBit.value;
+  if (version !== superblockVersion.value) {
     bad(`its version is ${head.version}, this reader knows 8`, offsetOf(superblock, 'version'));
   }
   const block = head.block_size;

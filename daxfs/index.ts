@@ -20,6 +20,7 @@ export { type ByteRange, Fence, type RangeLock, type ReadOnlyStrength } from './
 export type { PathLike } from './fs/arguments.ts';
 export type { ReadFileOptions, RegionFileHandle, WriteFileOptions } from './fs/file-handle.ts';
 export type { FsError } from './fs/fs-error.ts';
+export type { PinnedBlock } from './fs/pinned-block.ts';
 export { RegionFs, type RemoveOptions } from './fs/region-fs.ts';
 export type { MakeDirectoryOptions, ReadDirectoryOptions, StatOptions } from './fs/region-fs-sync.ts';
 export type { RegionDirent, RegionStats } from './fs/stats.ts';

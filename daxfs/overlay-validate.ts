@@ -37,7 +37,8 @@ function areFlagsSound(inode: StoredInode, isPrivate: boolean, isBase: boolean):
   const isCut = (flags & TRUNCATING) !== 0;
   if (type === 'directory') return (flags & 0xfe) === 0 && ((flags & DYING) !== 0 || flags === 0);
   if ((flags & DYING) !== 0 && !isBase) return false;
-  return (flags & 0xffc) === 0 && (isCut || flags >>> 12 === 0);
+  // A removed base file remembers how many pages there are to free.
+  return (flags & 0xffc) === 0 && (isCut || (flags & DYING) !== 0 || flags >>> 12 === 0);
 }
 
 class OverlayCheck {

@@ -6,7 +6,7 @@ import type { Superblock } from './image.ts';
 import { CONSTANTS, pageCacheHeader, slot } from './layout.ts';
 import type { FrontKind } from './overlay-key.ts';
 import { frontKind } from './overlay-table.ts';
-import { decodeSlotWord, homeSlot, SLOT_STATE, type SlotWord, slotWindow } from './page-cache-word.ts';
+import { decodeSlotWord, SLOT_STATE, type SlotWord, slotPlaces } from './page-cache-word.ts';
 
 /** Offsets from the start of the source; checked. */
 export interface PageCachePlace {
@@ -87,9 +87,7 @@ export class PageCacheReader {
   /** The slot that holds a page VALID, within its window. */
   find(tag: bigint): number | undefined {
     const { slotsAt, slots, kind } = this.place;
-    const home = homeSlot(tag, slots, kind);
-    for (let i = 0; i < Math.min(slotWindow, slots); i++) {
-      const at = (home + i) % slots;
+    for (const at of slotPlaces(tag, slots, kind)) {
       const word = decodeSlotWord(this.#source.read(slotsAt + at * slot.size, 8).readBigUInt64LE(0));
       if (word.state === SLOT_STATE.VALID && word.tag === tag) return at;
     }

@@ -5,7 +5,7 @@ import type { FrontWork } from './front-work.ts';
 import type { Image } from './image.ts';
 import { CONSTANTS, NO_HOST, pageCacheHeader, slot } from './layout.ts';
 import type { PageCacheReader, SlotEntry } from './page-cache-read.ts';
-import { homeSlot, SLOT_STATE, slotOwner, slotWindow } from './page-cache-word.ts';
+import { SLOT_STATE, slotOwner, slotPlaces } from './page-cache-word.ts';
 
 const bitCount = (mask: number) => mask.toString(2).replaceAll('0', '').length;
 
@@ -62,8 +62,11 @@ class PageCacheCheck {
     this.#findings.expect(other === undefined, 'CACHE_TWICE', at, both, subject, twice);
     this.#tags.set(tag, entry);
     const { slots, kind } = this.#cache.place;
-    const distance = (index - homeSlot(tag, slots, kind) + slots) % slots;
-    expect(distance < slotWindow, 'CACHE_WINDOW', `${distance} behind its home`);
+    expect(
+      slotPlaces(tag, slots, kind).includes(index),
+      'CACHE_WINDOW',
+      `page ${tag & 0xfffffn} is not looked for there`,
+    );
     expect(this.#isPage(entry), 'CACHE_PAGE', `inode ${entry.ino}, page ${entry.page}`);
   }
 

@@ -276,10 +276,12 @@ export interface Overlay {
   recover(): number;
   /** @returns bytes read, fewer at the end of the file */
   readSync(ino: number, offset: number, bytes: Uint8Array): number;
-  /** @returns bytes written: all of them */
-  writeSync(ino: number, offset: number, bytes: Uint8Array): number;
   /** As `readSync`; -EAGAIN where it would have to read a source file or wait for somebody who does. */
   readCached(ino: number, offset: number, bytes: Uint8Array): number;
+  /** Holds the block of a base file in its slot of the page cache. @returns the slot, or -EINVAL: it is not there */
+  pinBlock(ino: number, offset: number): number;
+  /** @returns bytes written: all of them */
+  writeSync(ino: number, offset: number, bytes: Uint8Array): number;
   /** @returns where the bytes went */
   appendSync(ino: number, bytes: Uint8Array): number;
   /** As `readSync`, on a native thread; the bytes must not be touched meanwhile. */
@@ -290,8 +292,6 @@ export interface Overlay {
   close(): void;
 }
 
-/** One parameter of a mount: a flag, a string, or a descriptor. */
-export type MountOption = { name: string } | { name: string; value: string } | { name: string; fd: number };
 /** What one process saw of a page cache since it opened it. */
 export interface PageCacheFacts {
   /** Takes part: pins, fills, evicts. False: reads what it finds, and past the cache what it does not. */
@@ -331,17 +331,16 @@ export interface PageCache {
   prewarm(): Promise<{ pages: number; wanted: number } | Errno>;
   /** Undoes what dead processes left: claims, pins, rows. @returns rows */
   recover(): number;
-  /**
-   * Holds a block of a base file in its slot. The same slot gives the same bytes. @returns -EAGAIN no slot can be had,
-   * -ENOTSUP not taking part
-   */
-  pin(ino: number, page: number): { slot: number; bytes: ArrayBuffer } | Errno;
+  /** The bytes of a slot that `Overlay.pinBlock` gave; the same slot gives the same bytes. */
+  view(slot: number): ArrayBuffer;
   /** Undoes one pin; with the last one the bytes are detached. */
   unpin(slot: number): void;
   /** Detaches all bytes, leaves the cache. Idempotent. */
   close(): void;
 }
 
+/** One parameter of a mount: a flag, a string, or a descriptor. */
+export type MountOption = { name: string } | { name: string; value: string } | { name: string; fd: number };
 
 export interface Native {
   fingerprint: bigint;
@@ -383,16 +382,16 @@ export interface Native {
     mapping: Mapping,
     tables: OverlayTables | null,
     host: { index: number; generation: number } | null,
+    cache?: PageCache | null,
   ) => Overlay;
 
-    cache?: PageCache | null,
-  /** Zeroed memory of an open DMA heap; its dma-buf, read-write, close-on-exec. @throws ENOTTY not a heap, ENOMEM... */
-  dmaHeapAllocate(heap: number, length: number): Promise<number>;
   /** @param mapping of an image with base and page cache */
   PageCache: new (
     mapping: Mapping,
   ) => PageCache;
 
+  /** Zeroed memory of an open DMA heap; its dma-buf, read-write, close-on-exec. @throws ENOTTY not a heap, ENOMEM... */
+  dmaHeapAllocate(heap: number, length: number): Promise<number>;
   /** Brackets access of the CPU to a dma-buf: once before, once after with `end`. */
   dmaBufSync(fd: number, end: boolean): void;
   /** The dma-buf behind a daxfs mount; `fd` is a file or directory in it. @throws ENOENT mount of a physical range, ENOTTY */

@@ -6,6 +6,7 @@ import type { Front } from './front.ts';
 import { count, ENOENT, type FsError, fsError, value } from './fs-error.ts';
 import { MODELS, type ModelsView } from './models-view.ts';
 import { type OpenFile, OverlayFile } from './open-file.ts';
+import { type PinnedBlock, pinBlock } from './pinned-block.ts';
 import { RegionDirent, RegionStats } from './stats.ts';
 
 export interface StatOptions {
@@ -236,6 +237,16 @@ export class RegionFsSync {
     if (parts) return this.models!.window(parts, text(path));
     this.#stat(path, true, 'open', {});
     throw fsError('EINVAL', 'view', path);
+  }
+
+  /**
+   * A block of a file of a split or export image where it lies in the page cache: no copy, until it is released.
+   * @param position any byte of the block
+   * @throws FsError EINVAL where it does not lie there, ENOENT, EISDIR, ESTALE
+   */
+  pinSync(path: PathLike, position = 0): PinnedBlock {
+    const file = this.openSync(path, constants.O_RDONLY);
+    return pinBlock(this.front, file.stat(), position, text(path));
   }
 
   /** @param flags O_* bits */

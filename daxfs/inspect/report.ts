@@ -121,6 +121,7 @@ function overlayStatus(source: ByteSource, head: Superblock): StatusReport['over
     nextInode: Number(header.next_ino),
   };
 }
+
 /** Of processes that are gone, and of those that are there. */
 function pageCacheTotals({ totals, users }: PageCacheReader['place']['header']): PageCacheTotals {
   const tables = [totals[0], ...users.map((user) => (user.counters as Record<string, unknown>[])[0])];
@@ -145,7 +146,6 @@ function pageCacheTotals({ totals, users }: PageCacheReader['place']['header']):
   };
 }
 
-
 function pageCacheStatus(source: ByteSource, head: Superblock): StatusReport['pageCache'] {
   if (head.pcache_offset === 0n) return null;
   const reader = new PageCacheReader(source, head);
@@ -167,9 +167,9 @@ function pageCacheStatus(source: ByteSource, head: Superblock): StatusReport['pa
     hashShift: head.pcache_hash_shift,
     pendingCount: header.pending_count,
     occupancyPercent: percent(slots - counts.free, slots),
+    evictHand: header.evict_hand,
     users: header.users.filter(({ word }) => ((word as bigint) & 1n) !== 0n).length,
     counters: pageCacheTotals(header),
-    evictHand: header.evict_hand,
     ...counts,
   };
 }

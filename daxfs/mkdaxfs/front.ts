@@ -21,6 +21,8 @@ export interface FrontInput {
   poolBytes: number;
   /** 0 = no page cache. */
   slots: number;
+  /** A front of ours alone, over a base. */
+  isPrivate?: boolean;
 }
 
 /** Offsets from the start of the image. */
@@ -82,12 +84,13 @@ export function planFront(input: FrontInput): Front {
 /** The superblock. @param base that of the base image's plan, whose fields stay */
 export function frontSuperblock(front: Front, base?: Buffer): Buffer {
   const head = base ? Buffer.from(base) : Buffer.alloc(superblock.size);
-  const { slots, bucketCount } = front;
+  const { slots, bucketCount, isPrivate } = front;
+  const { superblockVersion, privateFrontBit } = CONSTANTS;
   return encode(
     superblock,
     {
       magic: CONSTANTS.superblockMagic.value,
-      version: CONSTANTS.superblockVersion.value,
+      version: superblockVersion.value | (isPrivate ? privateFrontBit.value : 0),
       block_size: front.blockBytes,
       total_size: BigInt(front.totalBytes),
       root_inode: 1,

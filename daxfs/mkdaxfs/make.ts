@@ -90,7 +90,7 @@ function planWithFront(request: Request, entries: readonly TreeEntry[]): Plan {
   if (image) checkLimits(image, request);
   const slots = slotsOf(request, image, entries.length);
   const base = { planBytes: image?.totalSize ?? 0, inodeCount: image?.inodeCount ?? 0 };
-  const front = planFront({ blockBytes, bucketCount, poolBytes, slots, ...base });
+  const front = planFront({ blockBytes, bucketCount, poolBytes, slots, isPrivate: request.private, ...base });
   const [head, ...metadata] = image?.metadata ?? [];
   return {
     entries,

@@ -1,6 +1,7 @@
 /** The options of mkdaxfs, and what a set of them asks for. */
 import { readFileSync } from 'node:fs';
 import { InvalidArgumentError, Option } from 'commander';
+import { BIN_CELLS } from '../overlay-key.ts';
 import { parseSize } from '../units.ts';
 
 /** As the command line gives them. */
@@ -20,6 +21,7 @@ export interface MkdaxfsOptions {
   export?: boolean;
   blockSize?: number;
   prewarm?: boolean;
+  private?: boolean;
   skipSpecial?: boolean;
 }
 
@@ -50,6 +52,8 @@ export interface Request {
   slots?: number;
   validate: boolean;
   prewarm: boolean;
+  /** A front that no kernel mounts. */
+  private: boolean;
   skipSpecial: boolean;
   /** Options that have no meaning in this mode, for a remark. */
   ignored: string[];
@@ -126,6 +130,10 @@ export const OPTIONS: readonly Option[] = [
     blockOption,
   ),
   new Option('--prewarm', 'split and export mode: fill the page cache with the first pages of every file'),
+  new Option(
+    '--private',
+    'split and export mode: a front for processes alone, which uses its space again; no kernel mounts it',
+  ),
   new Option('--skip-special', 'leave devices, FIFOs and sockets out instead of refusing the tree'),
 ];
 
@@ -185,6 +193,15 @@ function ignoredIn(mode: Mode, options: MkdaxfsOptions): string[] {
   return mode === 'static' ? given.flatMap(([name, value]) => (value === undefined ? [] : [name])) : [];
 }
 
+function refusePrivate(mode: Mode, { mountpoint, heap, buckets = DEFAULT_BUCKETS }: MkdaxfsOptions): void {
+  if (mode !== 'split' && mode !== 'export') {
+    refuse('--private is for split mode (-d, -o and a device) and export mode (-X); a region is private anyway');
+  }
+  if (mountpoint !== undefined || heap !== undefined)
+    refuse('--private makes what no kernel mounts; leave -m and -H away');
+  if (buckets < BIN_CELLS) refuse(`--private needs at least ${BIN_CELLS} buckets; raise -B`);
+}
+
 /** @throws UsageError with the option that is missing or too many */
 export function toRequest(options: MkdaxfsOptions): Request {
   refuseContradictions(options);
@@ -195,6 +212,7 @@ export function toRequest(options: MkdaxfsOptions): Request {
       '--prewarm fills a page cache from files; only split mode (-d, -o and a device) and export mode (-X) have one',
     );
   }
+  if (options.private) refusePrivate(mode, options);
   return {
     mode,
     target: targetOf(options),
@@ -203,6 +221,7 @@ export function toRequest(options: MkdaxfsOptions): Request {
     bucketCount: options.buckets ?? DEFAULT_BUCKETS,
     validate: options.validate === true,
     prewarm: options.prewarm === true,
+    private: options.private === true,
     skipSpecial: options.skipSpecial === true,
     ignored: ignoredIn(mode, options),
     ...(directory !== undefined && { directory }),

@@ -4,7 +4,8 @@ import { encode } from '../codec.ts';
 import { daxfsError } from '../errors.ts';
 import type { PlannedFile } from '../image-plan.ts';
 import { slot } from '../layout.ts';
-import { firstSlotWord, homeSlot, pageTag, slotWindow } from '../page-cache-word.ts';
+import type { FrontKind } from '../overlay-key.ts';
+import { firstSlotWord, pageTag, slotPlaces } from '../page-cache-word.ts';
 import type { Front } from './front.ts';
 
 export interface Prewarmed {
@@ -16,18 +17,17 @@ export interface Prewarmed {
 /** Slots taken so far. */
 class Placement {
   readonly #taken: Uint8Array;
+  readonly #kind: FrontKind;
   free: number;
-  constructor(slots: number) {
+  constructor(slots: number, kind: FrontKind) {
+    this.#kind = kind;
     this.#taken = new Uint8Array(slots);
     this.free = slots;
   }
 
-  /** The first free slot of the page's window of 8; undefined when all are taken. */
+  /** The first free slot where the page may be; undefined when all are taken. */
   take(tag: bigint): number | undefined {
-    const count = this.#taken.length;
-    const home = homeSlot(tag, count);
-    for (let i = 0; i < Math.min(slotWindow, count); i++) {
-      const at = (home + i) % count;
+    for (const at of slotPlaces(tag, this.#taken.length, this.#kind)) {
       if (this.#taken[at] === 1) continue;
       this.#taken[at] = 1;
       this.free--;
@@ -48,7 +48,7 @@ function readBlock(fd: number, from: number, length: number, block: Buffer, path
 }
 
 /**
- * Puts pages of files into free slots: page by page of each file in inode order, each within its window of 8 slots.
+ * Puts pages of files into free slots: page by page of each file in inode order, each where it may be.
  * @param backing split mode: the file that holds the bytes of all; tags then count its pages
  * @param put stores bytes at an offset of the image
  * @throws DaxfsError DAXFS_SOURCE_CHANGED; Node's own errors of reading
@@ -60,7 +60,7 @@ export function prewarm(
   put: (offset: number, bytes: Buffer) => void,
 ): Prewarmed {
   const { pageCacheOffset, blockBytes, slotDataOffset, slots } = front;
-  const placement = new Placement(slots);
+  const placement = new Placement(slots, front.isPrivate ? 'private' : 'kernel');
   const block = Buffer.alloc(blockBytes);
   const done = { pages: 0, wanted: 0 };
   for (const file of files) {

@@ -9,6 +9,7 @@
 #include "job.h"
 #include "mapping_object.h"
 #include "overlay_home.h"
+#include "page_cache.h"
 #include "registry_arguments.h"
 
 namespace daxserve::binding {
@@ -105,6 +106,12 @@ double ReadInto(OverlayHome& home, const Transfer& part) {
   return Outcome(error, done);
 }
 
+// At once or not at all: -EAGAIN where a source would have to be read.
+double ReadCached(OverlayHome& home, const Transfer& part) {
+  const CachedFiles::OnlyCached only;
+  return ReadInto(home, part);
+}
+
 double WriteFrom(OverlayHome& home, const Transfer& part) {
   const int error = home.With([&](auto& overlay) { return overlay.Write(part.ino, part.offset, part.bytes, part.length); });
   return Outcome(error, part.length);
@@ -142,6 +149,8 @@ class OverlayObject : public Napi::ObjectWrap<OverlayObject> {
   Napi::Value Truncate(Info info);
   Napi::Value Recover(Info info);
   Napi::Value ReadSync(Info info) { return Now(info, ReadInto, false, false); }
+  Napi::Value ReadCachedSync(Info info) { return Now(info, ReadCached, false, false); }
+  Napi::Value PinBlock(Info info);
   Napi::Value WriteSync(Info info) { return Now(info, WriteFrom, true, false); }
   Napi::Value AppendSync(Info info) { return Now(info, AppendFrom, true, true); }
   Napi::Value Read(Info info) { return Later(info, ReadInto, false, false); }
@@ -174,7 +183,7 @@ OverlayObject::OverlayObject(Info info) : Napi::ObjectWrap<OverlayObject>(info) 
   }
   if (!info[2].IsNull() && !GetSelf(info[2], self)) return;
   if (!info[1].IsNull() && !GetTables(info[1], tables)) return;
-  if (const int error = OverlayHome::Open(*view, tables, self, home_)) {
+  if (const int error = OverlayHome::Open(*view, tables, self, home_, CachedFilesOf(info[3]))) {
     Check(info.Env(), Status::Errno(error, "open overlay"));
     return;
   }
@@ -391,6 +400,19 @@ Napi::Value OverlayObject::Now(Info info, Work work, bool writes, bool append) {
   return Number(info.Env(), writes && !home->writable() ? -EROFS : work(*home, part));
 }
 
+// Arguments (ino, offset): the slot that now holds the block, pinned; -EINVAL where the block is not the page cache's.
+Napi::Value OverlayObject::PinBlock(Info info) {
+  uint64_t ino, offset;
+  OverlayHome* home = Home(info.Env());
+  if (home == nullptr || !GetBytes(info[0], "ino", ino) || !GetBytes(info[1], "offset", offset)) return info.Env().Undefined();
+  if (home->cached() == nullptr) return Number(info.Env(), -EINVAL);
+  CachedFiles::Pinning pinning(*home->cached());
+  uint8_t byte;
+  const double done = ReadInto(*home, {ino, offset, &byte, 1});
+  if (done < 0) return Number(info.Env(), done);
+  return Number(info.Env(), pinning.held() ? static_cast<double>(pinning.Take().slot) : -EINVAL);
+}
+
 // On a thread of its own; the bytes' memory is held until the promise settles.
 Napi::Value OverlayObject::Later(Info info, Work work, bool writes, bool append) {
   Transfer part;
@@ -427,6 +449,8 @@ void OverlayObject::Init(Napi::Env env, Napi::Object exports) {
                                       InstanceMethod<&OverlayObject::Truncate>("truncate", member),
                                       InstanceMethod<&OverlayObject::Recover>("recover", member),
                                       InstanceMethod<&OverlayObject::ReadSync>("readSync", member),
+                                      InstanceMethod<&OverlayObject::ReadCachedSync>("readCached", member),
+                                      InstanceMethod<&OverlayObject::PinBlock>("pinBlock", member),
                                       InstanceMethod<&OverlayObject::WriteSync>("writeSync", member),
                                       InstanceMethod<&OverlayObject::AppendSync>("appendSync", member),
                                       InstanceMethod<&OverlayObject::Read>("read", member),

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "cached_files.h"
 #include "fence.h"
 #include "kernel_front.h"
 #include "mapping_view.h"
@@ -30,7 +31,9 @@ struct HostTables {
 class OverlayHome {
  public:
   /// Reads the superblock at the mapping's start. @returns errno; EINVAL: a rule is broken
-  static int Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out);
+  /// @param cached reads what is not in the image (split and export mode); null: that gives ENOTSUP
+  static int Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out,
+                  std::shared_ptr<CachedFiles> cached = nullptr);
   ~OverlayHome() {
     if (tables_.fd >= 0) close(tables_.fd);
   }
@@ -40,6 +43,8 @@ class OverlayHome {
   FrontKind kind() const { return kind_; }
   const OverlayParts& parts() const { return parts_; }
   bool writable() const { return mapping_.writable; }
+  /// null: all bytes are in the image
+  CachedFiles* cached() const { return cached_.get(); }
 
   /// Runs `work(overlay)` on an overlay of this thread's own.
   template <typename Work>
@@ -53,7 +58,8 @@ class OverlayHome {
   }
 
  private:
-  OverlayHome(const MappingView& mapping, const HostTables& tables) : mapping_(mapping), tables_(tables) {}
+  OverlayHome(const MappingView& mapping, const HostTables& tables, std::shared_ptr<CachedFiles> cached)
+      : mapping_(mapping), tables_(tables), cached_(std::move(cached)) {}
 
   int OpenFront(Owner self);
   void OpenBase(const layout::Superblock& head);
@@ -61,6 +67,7 @@ class OverlayHome {
 
   MappingView mapping_;
   HostTables tables_;
+  std::shared_ptr<CachedFiles> cached_;
   FrontKind kind_ = FrontKind::kKernel;
   std::optional<BaseImage> base_;
   OverlayParts parts_;

@@ -82,7 +82,7 @@ class PageCacheObject : public Napi::ObjectWrap<PageCacheObject> {
   Napi::Value Facts(Info info);
   Napi::Value Prewarm(Info info);
   Napi::Value Recover(Info info);
-  Napi::Value Pin(Info info);
+  Napi::Value ViewSlot(Info info);
   void Unpin(Info info);
   void Close(Info) { Drop(); }
 
@@ -208,24 +208,19 @@ Napi::Value PageCacheObject::Recover(Info info) {
   return files == nullptr ? info.Env().Undefined() : Napi::Number::New(info.Env(), files->Recover());
 }
 
-// Arguments (ino, page): {slot, bytes}, or a negative errno.
-Napi::Value PageCacheObject::Pin(Info info) {
-  uint64_t ino, page;
-  PagePin pin;
+// Argument (slot) that the overlay has pinned: its bytes. The pin is ours from now on.
+Napi::Value PageCacheObject::ViewSlot(Info info) {
+  uint64_t slot;
   CachedFiles* files = Files(info.Env());
-  if (files == nullptr || !GetBytes(info[0], "ino", ino) || !GetBytes(info[1], "page", page)) return info.Env().Undefined();
-  if (const int error = files->Pin(ino, page, pin)) return Napi::Number::New(info.Env(), -error);
-  View& view = views_[pin.slot];
+  if (files == nullptr || !GetNumber(info[0], "slot", static_cast<double>(files->slot_count()) - 1, slot)) return info.Env().Undefined();
+  View& view = views_[slot];
   if (view.pins++ == 0) {
     auto* keep = new std::shared_ptr<CacheHome>(home_);
     const auto release = [](Napi::Env, void*, std::shared_ptr<CacheHome>* hold) { delete hold; };
-    const auto bytes = Napi::ArrayBuffer::New(info.Env(), const_cast<uint8_t*>(pin.data), files->block_bytes(), release, keep);
-    view.bytes = Napi::Persistent(bytes);
+    auto* data = const_cast<uint8_t*>(files->Block(slot));
+    view.bytes = Napi::Persistent(Napi::ArrayBuffer::New(info.Env(), data, files->block_bytes(), release, keep));
   }
-  Napi::Object out = Napi::Object::New(info.Env());
-  out.Set("slot", Napi::Number::New(info.Env(), static_cast<double>(pin.slot)));
-  out.Set("bytes", view.bytes.Value());
-  return out;
+  return view.bytes.Value();
 }
 
 // Argument (slot): undoes one pin; with the last one the view has no bytes any more.
@@ -248,7 +243,7 @@ void PageCacheObject::Init(Napi::Env env, Napi::Object exports) {
                                         InstanceMethod<&PageCacheObject::Facts>("facts", member),
                                         InstanceMethod<&PageCacheObject::Prewarm>("prewarm", member),
                                         InstanceMethod<&PageCacheObject::Recover>("recover", member),
-                                        InstanceMethod<&PageCacheObject::Pin>("pin", member),
+                                        InstanceMethod<&PageCacheObject::ViewSlot>("view", member),
                                         InstanceMethod<&PageCacheObject::Unpin>("unpin", member),
                                         InstanceMethod<&PageCacheObject::Close>("close", member)}));
 }

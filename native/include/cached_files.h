@@ -43,6 +43,39 @@ class CachedFiles {
     OnlyCached& operator=(const OnlyCached&) = delete;
   };
 
+  /// While one exists, the page that this thread reads last through a cache stays pinned: it is what the bytes came from.
+  class Pinning {
+   public:
+    explicit Pinning(CachedFiles& files) : files_(files) { pinning_ = this; }
+    ~Pinning() {
+      pinning_ = nullptr;
+      Drop();
+    }
+    Pinning(const Pinning&) = delete;
+    Pinning& operator=(const Pinning&) = delete;
+    bool held() const { return held_; }
+    /// The caller unpins it. REQUIRES: held()
+    PagePin Take() {
+      held_ = false;
+      return pin_;
+    }
+
+   private:
+    friend class CachedFiles;
+    void Hold(const PagePin& pin) {
+      Drop();
+      pin_ = pin;
+      held_ = true;
+    }
+    void Drop() {
+      if (held_) files_.Unpin(pin_);
+      held_ = false;
+    }
+    CachedFiles& files_;
+    PagePin pin_;
+    bool held_ = false;
+  };
+
   /// One block of a regular file of the base, whole: its bytes, then zeros. EFBIG, ESTALE, ENOTSUP, ...
   int Read(uint64_t ino, uint64_t page, uint8_t* block);
   /// Puts a block into a free slot, if there is one. @returns 0; EAGAIN: there is none; as Read
@@ -50,13 +83,13 @@ class CachedFiles {
   /// First blocks of every file, until the cache is full. `wanted`: blocks of all files. Stops at the first error.
   int WarmAll(uint64_t& done, uint64_t& wanted);
 
-  /// Holds a block in the cache: its bytes stay what they are until Unpin. ENOTSUP for a guest.
-  int Pin(uint64_t ino, uint64_t page, PagePin& out);
+  /// For a pin that Pinning gave.
   void Unpin(const PagePin& pin) { cache_->Unpin(pin); }
 
   /// Undoes what dead processes left: claims, pins, rows. @returns rows
   uint32_t Recover();
 
+  const uint8_t* Block(uint64_t slot) const { return cache_->Block(slot); }
   bool attached() const { return self_.host < layout::kHostsMax; }
   bool has_source() const { return files_ != nullptr; }
   uint64_t slot_count() const { return image_.view.slot_count; }
@@ -76,6 +109,7 @@ class CachedFiles {
   static bool IsDead(void* users, Owner owner) { return static_cast<const PageCacheUsers*>(users)->Dead(owner); }
 
   static inline thread_local bool only_cached_ = false;
+  static inline thread_local Pinning* pinning_ = nullptr;
   const CachedImage image_;
   const std::unique_ptr<BackingFiles> files_;
   std::unique_ptr<PageCacheUsers> users_;

@@ -118,7 +118,8 @@ int CachedFiles::Read(uint64_t ino, uint64_t page, uint8_t* block) {
   if (error == EAGAIN && !only_cached_) return FromSource(inode, source_page, block);
   if (error != 0) return error;
   std::memcpy(block, pin.data, block_bytes());
-  cache_->Unpin(pin);
+  if (pinning_ != nullptr) pinning_->Hold(pin);
+  else cache_->Unpin(pin);
   return 0;
 }
 
@@ -150,14 +151,6 @@ int CachedFiles::WarmAll(uint64_t& done, uint64_t& wanted) {
     }
   }
   return 0;
-}
-
-int CachedFiles::Pin(uint64_t ino, uint64_t page, PagePin& out) {
-  layout::Inode inode;
-  uint64_t source_page = 0;
-  if (!attached() || !files_) return ENOTSUP;
-  if (const int error = Find(ino, page, inode, source_page)) return error;
-  return PinOrFill(inode, source_page, true, out);
 }
 
 PageCacheCounters CachedFiles::counters() const {

@@ -116,6 +116,12 @@ struct Opened {
     const auto word = [&](uint64_t at) { return *reinterpret_cast<const uint64_t*>(block.data() + at); };
     return word(0) == ByteAt(ino, page) && word(block_bytes - 8) == ByteAt(ino, page) ? 0 : EBADMSG;
   }
+  bool Pin(uint64_t ino, uint64_t page, PagePin& out) {
+    CachedFiles::Pinning pinning(*files);
+    const bool held = Read(ino, page) == 0 && pinning.held();
+    if (held) out = pinning.Take();
+    return held;
+  }
   PageCacheCounters counters() const { return files->counters(); }
 };
 
@@ -229,11 +235,11 @@ void DeadPins() {
   MakeImage();
   Opened here;
   PagePin mine;
-  Require(here.files->Pin(1, 0, mine) == 0, "pinned here");
+  Require(here.Pin(1, 0, mine), "pinned here");
   const pid_t pid = Child([] {
     Opened there;
     PagePin pin;
-    if (there.files->Pin(1, 0, pin) != 0 || there.files->Pin(1, 1, pin) != 0) _exit(1);
+    if (!there.Pin(1, 0, pin) || !there.Pin(1, 1, pin)) _exit(1);
     RealAtom::Store(&shared->stopped, uint32_t{1}, std::memory_order_release);
     for (;;) pause();
   });
