@@ -11,6 +11,7 @@ const BENCHMARKS = {
   scrape: 'GET /metrics with 1,000 models',
   mkdaxfs: 'a static image against cp -r of the same tree',
   'overlay-io': 'reads and writes of an overlay against tmpfs through system calls',
+  'overlay-table': 'finds and inserts of the overlay table beside a CAS, by load and threads; 100,000 small files',
   'hit-ratio': 'hit ratio of the v8 page cache beside ideal CLOCK, LRU and the optimum',
 } as const;
 
