@@ -9,7 +9,7 @@ import type { Superblock } from './image.ts';
 import { type ImageSourceOptions, openImageCache } from './image-cache.ts';
 import { superblock } from './layout.ts';
 import { classifyFront } from './region-format.ts';
-import { lockInUse } from './region-locks.ts';
+import { lockInUse, releaseLocks } from './region-locks.ts';
 import { roundDown } from './units.ts';
 
 export interface ImageFacts {
@@ -114,6 +114,8 @@ async function adopt(
   const close = async () => {
     await front.close();
     mapping.close();
+    // What native code still maps keeps the description, and with it the lock, for a while.
+    releaseLocks(backing.fd);
     closeSync(backing.fd);
   };
   return { front, info, close };

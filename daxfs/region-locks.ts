@@ -23,6 +23,11 @@ export function isBeingCreated(fd: number): boolean {
   return native.ofdHeld(fd, CREATION, 1);
 }
 
+/** True while another description has it open here. */
+export function isInUse(fd: number): boolean {
+  return native.ofdHeld(fd, IN_USE, 1);
+}
+
 /** @throws DaxfsError DAXFS_CREATING when another process is at it */
 export function lockCreation(fd: number, name: string): void {
   if (native.ofdLock(fd, 'write', CREATION, 1)) return;

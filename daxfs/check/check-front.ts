@@ -2,21 +2,21 @@
 import type { Mapping } from '../../native/index.ts';
 import type { ByteSource } from '../byte-source.ts';
 import { offsetOf } from '../codec.ts';
-import { FRONT_RULES, type FrontRule, type FrontRuleFacts } from '../front-rules.ts';
+import { FRONT_RULES, type FrontFinding, type FrontRule, type FrontRuleFacts } from '../front-rules.ts';
 import { validateFront } from '../front-validate.ts';
 import type { FrontWork } from '../front-work.ts';
 import { validateImage } from '../image-validate.ts';
 import { CONSTANTS, HOST_STATE, INTENT_STATE, intentRow } from '../layout.ts';
 import type { FrontKind } from '../overlay-key.ts';
 import { encodeSuperblock, locatorAt, type RegionHeader } from '../region-format.ts';
-import type { FindingList } from './findings.ts';
+import type { FindingList, Where } from './findings.ts';
 import type { Tables } from './tables.ts';
 
 const blockBytes = CONSTANTS.blockBytes.value;
 /** What a finding was seen on: the bytes around the place where the rule broke. */
 const evidenceBytes = 32;
 /** Findings of one look that are listed. */
-const findingsMax = 1000;
+export const findingsMax = 1000;
 
 /** The superblock as it has to be, of a plain v8 image without our locator: damage of the real one is found elsewhere. */
 function plainSuperblock(header: RegionHeader): Buffer {
@@ -70,6 +70,27 @@ function messageOf(rule: FrontRule, detail: string): string {
   return !repairable && severity === 'damage' && advice !== undefined ? `${said}; ${advice}.` : `${said}.`;
 }
 
+interface Told {
+  /** Where a byte lies. */
+  whereOf(offset: number, index?: number): Where;
+  /** Bytes at most that are left from there on. */
+  read(offset: number, length: number): Buffer;
+  /** Half-done operations of dead hosts look like damage. */
+  unsettled: boolean;
+}
+
+/** Adds findings of overlay and page cache under the names that they have here. */
+export function addFrontFindings(findings: readonly FrontFinding[], told: Told, found: FindingList): void {
+  const isHeaderSound = !found.counts.has('FRONT_OVERLAY_HEADER') && !found.counts.has('FRONT_CACHE_HEADER');
+  for (const { rule, offset, detail, subject, evidence } of findings) {
+    if (HEADER_RULES.has(rule) && !isHeaderSound) continue;
+    const where = told.whereOf(offset, subject.index);
+    const code = told.unsettled ? 'FRONT_UNSETTLED' : (`FRONT_${rule}` as const);
+    const seen = told.read(offset, evidenceBytes).toString('hex');
+    found.add(code, where, messageOf(rule, detail), `${rule} ${detail} ${evidence} ${seen}`);
+  }
+}
+
 /**
  * Adds what is wrong with the front.
  * @param unsettled operations of dead hosts are still to be finished: half done, they look like damage
@@ -83,19 +104,15 @@ export function checkFront(mapping: Mapping, tables: Tables, unsettled: boolean,
     index,
     offset,
   });
+  const read = (offset: number, length: number) => {
+    const at = Math.min(offset, registryOffset);
+    return mapping.read(at, Math.min(length, registryOffset - at));
+  };
   for (const { rule, offset, detail } of validateImage(source).findings) {
     const where = whereOf(offset);
     const code = where.struct === 'overlay' ? 'FRONT_OVERLAY_HEADER' : 'FRONT_CACHE_HEADER';
     found.add(code, where, `${rule}: ${detail}.`, detail);
   }
-  const isHeaderSound = !found.counts.has('FRONT_OVERLAY_HEADER') && !found.counts.has('FRONT_CACHE_HEADER');
   const options = { kind: kindOf(header), work: frontWork(tables), findingsMax };
-  for (const { rule, offset, detail, subject, evidence } of validateFront(source, options).findings) {
-    if (HEADER_RULES.has(rule) && !isHeaderSound) continue;
-    const where = whereOf(offset, subject.index);
-    const code = unsettled ? 'FRONT_UNSETTLED' : (`FRONT_${rule}` as const);
-    const at = Math.min(offset, registryOffset);
-    const seen = mapping.read(at, Math.min(evidenceBytes, registryOffset - at)).toString('hex');
-    found.add(code, where, messageOf(rule, detail), `${rule} ${detail} ${evidence} ${seen}`);
-  }
+  addFrontFindings(validateFront(source, options).findings, { whereOf, read, unsettled }, found);
 }

@@ -1,16 +1,18 @@
 /** `region check`: every invariant of a region, quiescent or live, read without changing anything. */
 import type { BackingRequest } from '../backing.ts';
 import { HOST_STATE, NAME_STATE } from '../layout.ts';
+import { lookAtImage } from './check-image.ts';
 import { checkImages, chunkArea, type ImageCheckOptions } from './check-images.ts';
 import { type CheckedRegion, checkRegistry } from './check-registry.ts';
 import { type CheckCode, type CheckFinding, FindingList, type Seen } from './findings.ts';
 import { type OpenedForCheck, openForCheck } from './open-check.ts';
+import { type OpenedImage, openImage } from './open-image.ts';
 import type { Tables } from './tables.ts';
 
 export interface CheckOptions extends ImageCheckOptions {}
 
 export interface CheckReport {
-  /** Null when the region cannot be recognised any more. */
+  /** Null when the region cannot be recognised any more, and of an image. */
   region: string | null;
   hosts: number;
   contents: number;
@@ -35,7 +37,12 @@ function countsOf(tables: Tables | null) {
   };
 }
 
-function reportOf(region: string | null, tables: Tables | null, images: number, all: readonly Seen[]): CheckReport {
+export function reportOf(
+  region: string | null,
+  tables: Tables | null,
+  images: number,
+  all: readonly Seen[],
+): CheckReport {
   const findings = all.filter(({ severity }) => severity === 'damage').map(publicFinding);
   const leftovers = all.filter(({ severity }) => severity === 'leftover').map(publicFinding);
   return { region, ...countsOf(tables), images, findings, leftovers, sound: findings.length === 0 };
@@ -62,11 +69,18 @@ export async function checkOpened(region: CheckedRegion, options: CheckOptions =
   return reportOf(region.header.uuid, tables, images.images, [...findings, ...images.findings]);
 }
 
+/** Checks an image that is open; nothing of it but its front is a matter of a region. */
+export async function checkImage(image: OpenedImage): Promise<CheckReport> {
+  return reportOf(null, null, 1, await lookAtImage(image));
+}
+
 /**
- * Checks a region without changing it. What other hosts change meanwhile is looked at again before it is reported.
+ * Checks a region, or an image with overlay or page cache, without changing it. What other hosts change meanwhile is looked at again before it is reported.
  * @throws DaxfsError when there is no region to check
  */
 export async function checkRegion(request: BackingRequest, options: CheckOptions = {}): Promise<CheckReport> {
+  const image = openImage(request, false);
+  if (image) return checkImage(image).finally(image.close);
   const opened = await openForCheck(request, false);
   try {
     const { header } = opened;

@@ -101,7 +101,7 @@ export const CHECK_RULES = {
   FILE_DIGEST: damage('the bytes of a file do not have the digest of the manifest'),
 
   FRONT_OVERLAY_HEADER: damage('the header of the overlay breaks a rule of the DAXFS format'),
-  FRONT_CACHE_HEADER: damage('the header of the page cache breaks a rule of the DAXFS format'),
+  FRONT_CACHE_HEADER: fatal('the header of the page cache breaks a rule of the DAXFS format'),
   FRONT_UNSETTLED: leftover('the front is as a host that died left it, in the middle of an operation'),
   ...frontRules(),
 } as const satisfies Record<string, CheckRule>;

@@ -10,10 +10,12 @@ import { NO_HOST } from '../layout.ts';
 import { Region } from '../region.ts';
 import type { RegionHeader } from '../region-format.ts';
 import { Registry } from '../registry.ts';
-import { type CheckOptions, type CheckReport, checkOpened, lostReport } from './check.ts';
+import { type CheckOptions, type CheckReport, checkImage, checkOpened, lostReport } from './check.ts';
+import { mendImage } from './check-image.ts';
 import { checkImages, chunkArea } from './check-images.ts';
 import { lookOnce } from './check-registry.ts';
 import { type OpenedForCheck, openForCheck } from './open-check.ts';
+import { type OpenedImage, openImage } from './open-image.ts';
 import {
   recoverHosts,
   repairAnchors,
@@ -168,11 +170,24 @@ async function repairOpened(
   return { before, steps, kept: [...repair.kept], after: await checkOpened(opened, options) };
 }
 
+async function repairImage(image: OpenedImage, options: RepairOptions): Promise<RepairReport> {
+  const before = await checkImage(image);
+  const steps: string[] = [];
+  const step: Step = (text) => {
+    steps.push(text);
+    options.onStep?.(text);
+  };
+  if (!before.sound || before.leftovers.length > 0) mendImage(image, step);
+  return { before, steps, kept: [], after: steps.length === 0 ? before : await checkImage(image) };
+}
+
 /**
- * Repairs a region and checks it again.
+ * Repairs a region, or an image with overlay or page cache, and checks it again.
  * @throws DaxfsError DAXFS_IN_USE naming who has it open; DAXFS_HOSTS_FULL; and what `checkRegion` throws
  */
 export async function repairRegion(request: BackingRequest, options: RepairOptions = {}): Promise<RepairReport> {
+  const image = openImage(request, true);
+  if (image) return repairImage(image, options).finally(image.close);
   const opened = await openForCheck(request, true);
   try {
     const { header } = opened;
