@@ -80,7 +80,8 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
       await store.close();
       leases.close();
       reaper.stop();
-      if (registry.stillAttached()) reaper.sweepSafely();
+      // A second close, after the region was closed, has nothing to sweep.
+      if (!region.closed && registry.stillAttached()) reaper.sweepSafely();
       registry.detach();
       lock.release();
     };
