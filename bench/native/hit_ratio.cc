@@ -188,7 +188,7 @@ double Optimum(const Trace& trace) {
 /// The real thing, in memory of its own.
 class Cache {
  public:
-  explicit Cache(FrontKind homes) : memory_(kBlock + kSlots * sizeof(layout::Slot) + kSlots * kBlock + kBlock), counts_(kSlots) {
+  explicit Cache(FrontKind homes) : memory_(kBlock + kSlots * sizeof(layout::Slot) + kSlots * kBlock + kBlock), counts_(kSlots), hints_(kSlots) {
     auto* base = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(memory_.data()) + kBlock - 1) & ~uintptr_t{kBlock - 1});
     auto* header = reinterpret_cast<layout::PageCacheHeader*>(base);
     header->slot_meta_offset = kBlock;
@@ -198,6 +198,7 @@ class Cache {
     PageCacheOptions options;
     options.self = {0, 1};
     options.homes = homes;
+    options.hints = hints_.data();
     cache_.emplace(view, options, counts_.data(), &counters_);
   }
 
@@ -221,6 +222,7 @@ class Cache {
 
   std::vector<uint8_t> memory_;
   std::vector<uint32_t> counts_;
+  std::vector<uint32_t> hints_;
   PageCacheCounters counters_{};
   std::optional<PageCache<RealAtom>> cache_;
 };

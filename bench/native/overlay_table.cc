@@ -211,7 +211,8 @@ void ThreadRows(uint64_t cells) {
   }
 }
 
-void PinRow() {
+/// @param full every other slot has a page of another file, and the hot ones lie anywhere among them
+void PinRow(const char* name, FrontKind homes, bool full) {
   constexpr uint64_t kSlots = 4096;
   const uint64_t bytes = 8192 + kSlots * 16 + (kSlots + 1) * 4096;
   auto* base = static_cast<uint8_t*>(std::aligned_alloc(4096, bytes));
@@ -223,17 +224,24 @@ void PinRow() {
   header->slot_data_offset = 4096 + kSlots * 16;
   PageCacheView view;
   if (PageCacheView::Open(base, bytes, kSlots, 4096, view) != 0) std::abort();
-  std::vector<uint32_t> counts(kSlots);
+  std::vector<uint32_t> counts(kSlots), hints(kSlots);
   PageCacheOptions options;
   options.self = {0, 1};
+  options.homes = homes;
+  options.hints = hints.data();
   PageCache<RealAtom> cache(view, options, counts.data(), nullptr);
   auto fill = [](uint8_t* block) {
     block[0] = 1;
     return 0;
   };
+  for (uint64_t page = 0; full && page < 2 * kSlots; page++) {
+    PagePin pin;
+    if (cache.Pin(PageTag(2, page), fill, pin) != 0) std::abort();
+    cache.Unpin(pin);
+  }
   for (int round = 0; round < kRounds; round++) {
-    Sample("pin + unpin, 64 hot pages of 4,096", "CAS", CasNs());
-    Sample("pin + unpin, 64 hot pages of 4,096", "pin + unpin", NsPer(kBatch * 4, [&](uint64_t count) {
+    Sample(name, "CAS", CasNs());
+    Sample(name, "pin + unpin", NsPer(kBatch * 4, [&](uint64_t count) {
              for (uint64_t i = 0; i < count; i++) {
                PagePin pin;
                if (cache.Pin(PageTag(1, i & 63), fill, pin) != 0) std::abort();
@@ -323,7 +331,8 @@ int main() {
   LoadRows(1 << 20, "table of 16 MiB");
   ChurnedRows(1 << 16);
   ThreadRows(1 << 20);
-  PinRow();
+  PinRow("pin + unpin, 64 hot pages of 4,096", FrontKind::kKernel, false);
+  PinRow("pin + unpin, 64 hot pages of 4,096, mixed places, all in use", FrontKind::kPrivate, true);
   FileRows<KernelFront<RealAtom>>("kernel-mountable, 10,000", FrontKind::kKernel, 10000, true);
   FileRows<KernelFront<RealAtom>>("kernel-mountable, 100,000", FrontKind::kKernel, 100000, true);
   FileRows<PrivateFront<RealAtom>>("private, 100,000", FrontKind::kPrivate, 100000, false);

@@ -46,7 +46,9 @@ int OpenImage(CacheHome& home, CachedImage& image) {
   if (head.magic != layout::kSuperblockMagic || !known || head.pcache_offset == 0 || head.base_offset == 0) return EINVAL;
   if (head.pcache_offset % layout::kBlockBytes != 0 || head.base_offset > mapping.size) return EINVAL;
   if (!InBounds(head.pcache_offset, head.pcache_size, mapping.size)) return EINVAL;
-  home.base.emplace(mapping.base + head.base_offset, mapping.size - head.base_offset, head.inode_offset, head.inode_count);
+  const uint64_t base_bytes = mapping.size - head.base_offset;
+  if (!InBounds(head.inode_offset, uint64_t{head.inode_count} * sizeof(layout::Inode), base_bytes)) return EINVAL;
+  home.base.emplace(mapping.base + head.base_offset, base_bytes, head.inode_offset, head.inode_count);
   image.base = &*home.base;
   image.homes = (head.version & layout::kPrivateFrontBit) != 0 ? FrontKind::kPrivate : FrontKind::kKernel;
   image.header_offset = head.pcache_offset;

@@ -114,6 +114,7 @@ class CachedFiles {
   const std::unique_ptr<BackingFiles> files_;
   std::unique_ptr<PageCacheUsers> users_;
   std::vector<uint32_t> counts_;
+  std::vector<uint32_t> hints_;
   Owner self_;
   PageCacheCounters own_{};
   PageCacheCounters* counters_ = &own_;

@@ -35,6 +35,8 @@ struct PageCacheOptions {
   OwnerCheck owners;
   /// Where pages may be: SlotPlaces.
   FrontKind homes = FrontKind::kKernel;
+  /// Where pages were found last: one word per slot in this process's own memory, or null. Outlives the cache.
+  uint32_t* hints = nullptr;
   /// Looks at a PENDING slot before giving up; about 1 us each (the format's patience is 10 ms).
   uint32_t wait_rounds = 10000;
   /// Looks at the places of a page, evictions included, before a caller is told to read directly.
@@ -67,7 +69,7 @@ class PageCache {
       if (place.hit) {
         if (!PinSlot(place.at, tag)) continue;
         Count(missed ? nullptr : &PageCacheCounters::hits);
-        return Hold(place.at, out);
+        return Hold(place.at, tag, out);
       }
       if (!missed) Count(&PageCacheCounters::misses);
       missed = true;
@@ -92,7 +94,7 @@ class PageCache {
     const Place place = Look(tag);
     if (!place.hit || !PinSlot(place.at, tag)) return false;
     Count(&PageCacheCounters::hits);
-    return Hold(place.at, out) == 0;
+    return Hold(place.at, tag, out) == 0;
   }
 
   void Unpin(const PagePin& pin) {
@@ -229,6 +231,11 @@ class PageCache {
   /// The page, or who fills it, or a free slot for it: of several windows that of the emptiest.
   Place Look(uint64_t tag) const {
     Place place;
+    if (options_.hints != nullptr) {
+      const uint64_t at = A::Load(Hint(tag), std::memory_order_relaxed);
+      if (at < view_.slot_count && Is(A::Load(&view_.slots[at].lo, std::memory_order_acquire), slot_word::kValid, tag))
+        return {true, false, false, at, {}};
+    }
     uint64_t most = 0;
     for (uint64_t window = 0; window < places_.windows(); window++) {
       const uint64_t start = places_.Start(tag, window);
@@ -308,8 +315,15 @@ class PageCache {
     return false;
   }
 
-  int Hold(uint64_t at, PagePin& out) {
+  // @atomic hints[i]  relaxed: whoever follows one looks at the slot's tag
+  uint32_t* Hint(uint64_t tag) const { return &options_.hints[places_.Start(tag, 0)]; }
+
+  int Hold(uint64_t at, uint64_t tag, PagePin& out) {
     out = {Block(at), at};
+    if (options_.hints == nullptr) return 0;
+    uint32_t* hint = Hint(tag);
+    const auto slot = static_cast<uint32_t>(at);
+    if (A::Load(hint, std::memory_order_relaxed) != slot) A::Store(hint, slot, std::memory_order_relaxed);
     return 0;
   }
 
@@ -372,7 +386,7 @@ class PageCache {
     }
     if (done) {
       Count(&PageCacheCounters::fills);
-      return Hold(at, out);
+      return Hold(at, tag, out);
     }
     // We were taken for dead: the slot is another's. Our bytes went nowhere that counts.
     Unpin({nullptr, at});

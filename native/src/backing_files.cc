@@ -44,6 +44,7 @@ class OpenFile {
 
   /// [offset, offset + length), then zeros up to `block_bytes`. Checked afterwards: what was read is of `identity`.
   int Read(const SourceIdentity& identity, uint64_t offset, uint64_t length, uint8_t* block, uint64_t block_bytes) const {
+    if (length == 0) return EIO;
     for (uint64_t done = 0; done < length;) {
       const ssize_t got = pread(fd_, block + done, length - done, static_cast<off_t>(offset + done));
       if (got == 0) return ESTALE;
@@ -60,10 +61,10 @@ class OpenFile {
   int fd_;
 };
 
-/// Bytes of block `page` that are the file's. `first`: of the file, in the source.
+/// Bytes of the block at `offset` that are the file's, which begins at `first`; 0: none are, the image has changed.
 uint64_t LengthIn(uint64_t first, uint64_t size, uint64_t offset, uint64_t block_bytes) {
-  const uint64_t end = first + size;
-  return offset >= end ? 0 : std::min(end - offset, block_bytes);
+  const auto end = CheckedAdd(first, size);
+  return !end || offset < first || offset >= *end ? 0 : std::min(*end - offset, block_bytes);
 }
 
 class Digest {

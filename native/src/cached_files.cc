@@ -17,7 +17,7 @@ void Count(uint64_t& counter, uint64_t by) { std::atomic_ref<uint64_t>(counter).
 
 CachedFiles::CachedFiles(const CachedImage& image, std::unique_ptr<BackingFiles> files)
     : image_(image), files_(std::move(files)) {
-  cache_ = std::make_unique<PageCache<RealAtom>>(image_.view, PageCacheOptions{{}, {}, image_.homes}, nullptr, counters_);
+  cache_ = std::make_unique<PageCache<RealAtom>>(image_.view, PageCacheOptions{{}, {}, image_.homes, nullptr}, nullptr, counters_);
 }
 
 // A pin that nobody took back would be the next one's in our row.
@@ -41,7 +41,7 @@ int CachedFiles::Attach(int fd, uint32_t boot) {
 
 // Nobody else of this kernel is opening the image.
 int CachedFiles::Adopt() {
-  const PageCacheOptions guest{{}, {IsDead, users_.get()}, image_.homes};
+  const PageCacheOptions guest{{}, {IsDead, users_.get()}, image_.homes, nullptr};
   PageCache<RealAtom> cleaner(image_.view, guest, nullptr, nullptr);
   users_->Reap([&](uint32_t host) { cleaner.ReleaseHost(host); });
   cleaner.FreeDeadFills();
@@ -57,15 +57,16 @@ int CachedFiles::Adopt() {
   if (!users_->Attach(self_, had_one)) return 0;
   if (had_one) cleaner.ReleaseHost(self_.host);
   counts_.assign(image_.view.slot_count, 0);
+  hints_.assign(image_.view.slot_count, 0);
   counters_ = users_->Counters(self_);
-  const PageCacheOptions options{self_, {IsDead, users_.get()}, image_.homes};
+  const PageCacheOptions options{self_, {IsDead, users_.get()}, image_.homes, hints_.data()};
   cache_ = std::make_unique<PageCache<RealAtom>>(image_.view, options, counts_.data(), counters_);
   return 0;
 }
 
 uint32_t CachedFiles::Recover() {
   if (!users_) return 0;
-  PageCache<RealAtom> cleaner(image_.view, {{}, {IsDead, users_.get()}, image_.homes}, nullptr, nullptr);
+  PageCache<RealAtom> cleaner(image_.view, {{}, {IsDead, users_.get()}, image_.homes, nullptr}, nullptr, nullptr);
   const uint32_t rows = users_->Reap([&](uint32_t host) { cleaner.ReleaseHost(host); });
   // Their rows have passed on: now every claim of theirs is a dead one.
   if (rows > 0) cleaner.FreeDeadFills();
@@ -108,6 +109,10 @@ int CachedFiles::Read(uint64_t ino, uint64_t page, uint8_t* block) {
   layout::Inode inode;
   uint64_t source_page = 0;
   if (const int error = Find(ino, page, inode, source_page)) return error;
+  if (page >= inode.size / block_bytes() + (inode.size % block_bytes() != 0)) {
+    std::memset(block, 0, block_bytes());
+    return 0;
+  }
   if (!attached() || !files_) {
     const auto copy = [&](const uint8_t* from) { CopyFromShared(block, from, block_bytes()); };
     if (Trusted() && cache_->Peek(PageTag(ino, source_page), copy) && Trusted()) return 0;

@@ -280,6 +280,9 @@ void Errors() {
   shared->error = 0;
   Require(here.Read(1, 0) == 0, "then it can be read");
   Require(here.counters().fill_errors == 3 && Header()->pending_count == 0, "counted");
+  std::vector<uint8_t> block(block_bytes, 1);
+  const uint64_t reads = shared->reads;
+  Require(here.files->Read(1, kPages, block.data()) == 0 && block[0] == 0 && shared->reads == reads, "zeros behind the end, of no slot");
   Require(here.Read(9, 0) == EIO && here.Read(1, 0x100000) == EFBIG, "no inode, no page");
 }
 

@@ -21,6 +21,7 @@ FrontKind homes = FrontKind::kKernel;
 PageCacheView view;
 PageCacheCounters counters{};
 uint32_t counts[3][kSlots];
+uint32_t hints[3][kSlots];
 int failures = 0;
 
 void Require(bool condition, const char* what) {
@@ -39,6 +40,9 @@ void Clear() {
   header->slot_meta_offset = block_bytes;
   header->slot_data_offset = 2 * block_bytes;
   if (PageCacheView::Open(region, CacheBytes(), kSlots, block_bytes, view) != 0) std::abort();
+  for (auto& host : hints) {
+    for (auto& hint : host) hint = 0;
+  }
   for (auto& host : counts) {
     for (auto& count : host) count = 0;
   }
@@ -52,6 +56,7 @@ PageCache<A> Host(uint32_t host, bool can_die = false) {
   PageCacheOptions options;
   options.self = {host, 7};
   options.homes = homes;
+  if (homes == FrontKind::kPrivate && host < 3) options.hints = hints[host];
   options.wait_rounds = 3;
   options.rounds = 5;
   if (can_die) options.owners = {DeadActor, nullptr};
