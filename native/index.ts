@@ -297,6 +297,8 @@ export interface PageCacheFacts {
   /** Takes part: pins, fills, evicts. False: reads what it finds, and past the cache what it does not. */
   attached: boolean;
   hasSource: boolean;
+  /** Digest of what the source files look like, as the cache's header keeps it: 16 hexadecimal digits, zeros without a source. */
+  sourceStamp: string;
   slots: number;
   /** Pages found, and not found. */
   hits: number;

@@ -1,6 +1,8 @@
 /** Makes what a request of mkdaxfs asks for. */
-import { fsyncSync, ftruncateSync } from 'node:fs';
+import { closeSync, fsyncSync, ftruncateSync, openSync } from 'node:fs';
+import { native } from '../../native/index.ts';
 import { type ByteSource, fileSource, mappingSource } from '../byte-source.ts';
+import { offsetOf } from '../codec.ts';
 import { daxfsError } from '../errors.ts';
 import { validateFront } from '../front-validate.ts';
 import {
@@ -17,7 +19,7 @@ import {
 import { type ImagePlan, planImage } from '../image-plan.ts';
 import type { TreeEntry } from '../image-tree.ts';
 import { validateImage } from '../image-validate.ts';
-import { CONSTANTS } from '../layout.ts';
+import { CONSTANTS, pageCacheHeader } from '../layout.ts';
 import { defaultSlots, type Front, frontPieces, frontSuperblock, type Piece, planFront } from './front.ts';
 import { checkMountable, mountImage } from './mount.ts';
 import type { Request } from './options.ts';
@@ -173,6 +175,28 @@ async function writeBacking(request: Request, { image }: Plan, options: MakeOpti
   });
 }
 
+/** Whoever opens the image later sees whether the pages in the cache are of the source that it finds. */
+async function stampSource({ mode, backing, directory }: Request, front: Front, memory: Memory): Promise<void> {
+  const path = backing ?? directory!;
+  const fd = openSync(path, 'r');
+  const cache = new native.PageCache(memory.mapping);
+  try {
+    const errno = await cache.open(null, { fd, tree: mode === 'export' });
+    if (errno !== 0) {
+      throw daxfsError(
+        'DAXFS_SOURCE_CHANGED',
+        `${path} changed while the image was made (errno ${-errno}); run it again.`,
+      );
+    }
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(BigInt(`0x${cache.facts().sourceStamp}`));
+    memory.put(front.pageCacheOffset + offsetOf(pageCacheHeader, 'source_stamp'), bytes);
+  } finally {
+    cache.close();
+    closeSync(fd);
+  }
+}
+
 /** Writes the image into memory; the word that makes it one comes last. */
 async function fillMemory(request: Request, plan: Plan, memory: Memory, options: MakeOptions) {
   const { head, pieces, image, front, totalBytes } = plan;
@@ -184,6 +208,7 @@ async function fillMemory(request: Request, plan: Plan, memory: Memory, options:
   options.signal?.throwIfAborted();
   memory.put(8, head.subarray(8));
   memory.put(0, head.subarray(0, 8));
+  if (prewarmed && prewarmed.pages > 0) await stampSource(request, front!, memory);
   if (request.validate) {
     try {
       check(mappingSource(memory.mapping, 0, totalBytes));

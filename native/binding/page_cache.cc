@@ -1,6 +1,7 @@
 // The JavaScript class PageCache: files of a split or export image, read through the image's page cache (cached_files.h).
 #include "page_cache.h"
 
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <unordered_map>
@@ -168,6 +169,9 @@ Napi::Value PageCacheObject::Facts(Info info) {
   const auto set = [&](const char* name, uint64_t value) { out.Set(name, Napi::Number::New(info.Env(), static_cast<double>(value))); };
   out.Set("attached", files->attached());
   out.Set("hasSource", files->has_source());
+  char stamp[17];
+  std::snprintf(stamp, sizeof stamp, "%016llx", static_cast<unsigned long long>(files->source_stamp()));
+  out.Set("sourceStamp", stamp);
   set("slots", files->slot_count());
   set("hits", counters.hits);
   set("misses", counters.misses);

@@ -92,6 +92,8 @@ class CachedFiles {
   const uint8_t* Block(uint64_t slot) const { return cache_->Block(slot); }
   bool attached() const { return self_.host < layout::kHostsMax; }
   bool has_source() const { return files_ != nullptr; }
+  /// What page_cache_header.source_stamp is for our source; 0 without.
+  uint64_t source_stamp() const { return files_ ? files_->stamp() : 0; }
   uint64_t slot_count() const { return image_.view.slot_count; }
   uint64_t block_bytes() const { return image_.view.block_bytes; }
   /// Bytes of a slot in the mapping, from the cache's header on.

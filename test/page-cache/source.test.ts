@@ -128,6 +128,21 @@ it.each(['split', 'export'] as const)('%s: a changed source empties the cache, u
   expectBytes(await again.fs.readFile('two'), mode === 'split' ? changed : files.two);
 });
 
+it.each(['split', 'export'] as const)(
+  '%s: pages that mkdaxfs put in are given up when the source is another',
+  async (mode) => {
+    const { path, tree, backing, source } = await makeImage(mode, { files, options: ['-C', '64', '--prewarm'] });
+    const changed = Buffer.alloc(20_000, 'z');
+    const target = mode === 'split' ? backing : join(tree, 'one');
+    writeFileSync(target, mode === 'split' ? Buffer.alloc(statSync(backing).size, 'z') : changed);
+    utimesSync(target, 3000, 3000);
+    expect(states(path).valid).toBeGreaterThan(4);
+    const region = await open(path, { write: true, ...source });
+    expectBytes(await region.fs.readFile('one'), changed);
+    expect(cacheFacts(region).hits).toBe(0);
+  },
+);
+
 it('a static image with an overlay has no source, and none is taken', async () => {
   const directory = scratchDirectory('/dev/shm');
   writeTree(join(directory, 'tree'), { file: 'in the image' });
