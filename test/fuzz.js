@@ -51,7 +51,7 @@ function libfuzzer(target, clang, { runs, seconds, seed }) {
   const found = join(native, 'build/fuzz/found', target);
   mkdirSync(found, { recursive: true });
   const known = join(native, 'fuzz/corpus', target);
-  const args = ['-max_len=400', '-len_control=10', '-use_value_profile=1', '-timeout=100', '-print_final_stats=1'];
+  const args = ['-max_len=400', '-len_control=10', '-use_value_profile=1', '-timeout=600', '-print_final_stats=1'];
   if (runs) args.push(`-runs=${runs}`);
   else args.push(`-max_total_time=${seconds ?? 60}`);
   if (seed) args.push(`-seed=${seed}`);

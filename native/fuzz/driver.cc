@@ -4,6 +4,7 @@
 // DAXSERVE_SEED, else any.
 #include <dirent.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -61,8 +62,14 @@ Bytes Make(uint64_t seed, const std::vector<Bytes>& known) {
   return input;
 }
 
+/// Of processor time: a busy machine is no endless loop.
+void Limit(time_t seconds) {
+  const itimerval limit{{0, 0}, {seconds, 0}};
+  setitimer(ITIMER_VIRTUAL, &limit, nullptr);
+}
+
 void Run(const Bytes& input) {
-  alarm(120);
+  Limit(120);
   LLVMFuzzerTestOneInput(input.data(), input.size());
 }
 
@@ -111,7 +118,7 @@ int main(int argc, char** argv) {
   const Options options = Parse(argc, argv);
   __sanitizer_set_death_callback(SayWhere);
   std::signal(SIGABRT, OnSignal);
-  std::signal(SIGALRM, OnSignal);
+  std::signal(SIGVTALRM, OnSignal);
   std::vector<Bytes> known;
   for (const std::string& path : options.files) {
     std::ifstream file(path, std::ios::binary);
