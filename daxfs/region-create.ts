@@ -18,7 +18,7 @@ import {
 } from './region-format.ts';
 import { refuseForeignHosts } from './region-hosts.ts';
 import { type Capacities, type Geometry, planGeometry } from './region-layout.ts';
-import { keepInUse, lockCreation, lockEverything } from './region-locks.ts';
+import { keepInUse, lockCreation, lockEverything, tryLockCreation } from './region-locks.ts';
 import { asNoSpace, checkSpace, type ReserveOptions, reserve } from './region-space.ts';
 import { formatBytes, type NumaPlacement, roundDown, roundUp } from './units.ts';
 
@@ -193,12 +193,14 @@ function planHeader(backing: Backing, options: CreateOptions): RegionHeader {
   });
 }
 
-async function build(backing: Backing, existed: boolean, options: CreateOptions): Promise<CreatedRegion> {
+async function build(opened: Backing, existed: boolean, options: CreateOptions): Promise<CreatedRegion> {
   const name = nameOf(options);
-  lockCreation(backing.fd, name);
-  if (backing.path !== null && !isSameFile(backing.path, backing.fd)) {
+  lockCreation(opened.fd, name);
+  if (opened.path !== null && !isSameFile(opened.path, opened.fd)) {
     throw daxfsError('DAXFS_CREATING', `${name} was replaced by another process; try again.`);
   }
+  // Another process may have created the region between our open and the lock: its size is looked at again.
+  const backing = refreshed(opened);
   const state = probeFront(backing);
   refuseOccupied(state, backing, name, options.force ?? false);
   lockEverything(backing.fd, name);
@@ -239,8 +241,10 @@ export async function createRegion(options: CreateOptions): Promise<CreatedRegio
   }
 }
 
+/** Under the lock: an empty file that another process is about to make its region of is not ours to remove. */
 function removeIfEmpty({ path, fd }: Backing): void {
-  if (path !== null && isSameFile(path, fd) && fstatSync(fd).size === 0) unlinkSync(path);
+  if (path === null || !tryLockCreation(fd)) return;
+  if (isSameFile(path, fd) && fstatSync(fd).size === 0) unlinkSync(path);
 }
 
 /**

@@ -28,9 +28,14 @@ export function isInUse(fd: number): boolean {
   return native.ofdHeld(fd, IN_USE, 1);
 }
 
+/** Marks a creation or deletion as ours. False while another description is at it. */
+export function tryLockCreation(fd: number): boolean {
+  return native.ofdLock(fd, 'write', CREATION, 1);
+}
+
 /** @throws DaxfsError DAXFS_CREATING when another process is at it */
 export function lockCreation(fd: number, name: string): void {
-  if (native.ofdLock(fd, 'write', CREATION, 1)) return;
+  if (tryLockCreation(fd)) return;
   throw daxfsError('DAXFS_CREATING', `${name} is being created by another process; wait until it is done.`);
 }
 

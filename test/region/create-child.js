@@ -1,8 +1,8 @@
 // Creates a region and, when told, kills itself at a named point or adopts what is there.
-//   node create-child.js PATH BYTES [reserved | MICROSECONDS | either]
+//   node create-child.js PATH BYTES [reserved | MICROSECONDS | either | meet UNIX-MS ROUNDS]
 import { Region } from '../../dist/daxfs/region.js';
 
-const [path, bytes, point] = process.argv.slice(2);
+const [path, bytes, point, start, rounds] = process.argv.slice(2);
 const die = () => process.kill(process.pid, 'SIGKILL');
 const options = { path, size: Number(bytes) };
 if (point === 'reserved') options.onProgress = die;
@@ -10,4 +10,16 @@ process.stdout.write('start\n');
 if (point === 'either') {
   const { region, created } = await Region.openOrCreate(options);
   process.stdout.write(`${JSON.stringify({ uuid: region.uuid, created })}\n`);
-} else await Region.create(options);
+} else if (point === 'meet') await meet();
+else await Region.create(options);
+
+// Every 100 ms one more region, at the same moment as everybody else.
+async function meet() {
+  for (let round = 0; round < Number(rounds); round += 1) {
+    const at = Number(start) + round * 100;
+    while (Date.now() < at - 10) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (Date.now() < at);
+    const { region, created } = await Region.openOrCreate({ ...options, path: `${path}-${round}` });
+    process.stdout.write(`${JSON.stringify({ uuid: region.uuid, created })}\n`);
+  }
+}

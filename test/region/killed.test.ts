@@ -1,7 +1,7 @@
 /** Goal: a creation killed anywhere leaves what open refuses and create replaces. Method: kill -9 children, then look. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -85,6 +85,29 @@ it('four processes at once make one region', async () => {
   );
   expect(new Set(answers.map(({ uuid }) => uuid)).size).toBe(1);
   expect(answers.filter(({ created }) => created)).toHaveLength(1);
+});
+
+it('processes that meet at the same moment make one region each time', async () => {
+  const rounds = 60;
+  const words = [script, place.path!, String(16 * MiB), 'meet', String(Date.now() + 3000), String(rounds)];
+  const children = Array.from({ length: 4 }, () =>
+    spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] }),
+  );
+  try {
+    const answers = await Promise.all(
+      children.map(async ({ stdout }) => (await stdout.toArray()).join('').split('\n')),
+    );
+    for (let round = 0; round < rounds; round++) {
+      const said = answers.map((lines) => JSON.parse(lines[round + 1]!) as { uuid: string; created: boolean });
+      expect(new Set(said.map(({ uuid }) => uuid)).size, `round ${round}`).toBe(1);
+      expect(
+        said.filter(({ created }) => created),
+        `round ${round}`,
+      ).toHaveLength(1);
+    }
+  } finally {
+    for (let round = 0; round < rounds; round++) rmSync(`${place.path}-${round}`, { force: true });
+  }
 });
 
 it('an aborted creation leaves nothing behind', async () => {
