@@ -70,13 +70,15 @@ class OverlayCheck {
       checkFreeList(overlay, field, this.#pool, findings);
     const { poolAt, header, blockBytes, bucketsAt } = overlay.place;
     const pointerAt = bucketsAt - Number(header.bucket_offset) + offsetOf(overlayHeader, 'pool_alloc');
-    const isBetween = header.pool_alloc % ENTRY_UNIT === 0n;
+    // One behind the pool is told with the header.
+    const isInside = header.pool_alloc <= BigInt(overlay.place.poolBytes);
+    const isBetween = header.pool_alloc % ENTRY_UNIT === 0n || !isInside;
     findings.expect(isBetween, 'POOL_POINTER', pointerAt, `${header.pool_alloc} is no multiple of ${ENTRY_UNIT}`);
     const use = this.#pool.check(findings, poolAt, header.pool_alloc, blockBytes);
     // Where something is damaged, what seems to belong to nothing may belong to that.
     if (!work.isQuiet || findings.hasDamage) return use;
     this.#leftovers();
-    checkGaps(overlay, use.gaps, findings);
+    if (isInside) checkGaps(overlay, use.gaps, findings);
     return use;
   }
 

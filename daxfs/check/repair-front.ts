@@ -122,7 +122,12 @@ function mendBumpPointer({ mapping, source, kind, work, step }: RepairedFront): 
 
 /** Mends all that can be; findings that stay are told by the next check. REQUIRES: nobody else is at work on the front. */
 export function mendFront(front: RepairedFront): void {
-  mendBumpPointer(front);
   const repair = new FrontRepair(front);
-  for (let looks = 0; looks < looksMax && repair.look(); looks++);
+  const mendAll = () => {
+    for (let looks = 0; looks < looksMax && repair.look(); looks++);
+  };
+  mendAll();
+  // What the pool holds is known best when all else is mended; then what lies behind it is free.
+  mendBumpPointer(front);
+  mendAll();
 }

@@ -61,6 +61,19 @@ describe.each(Object.keys(KINDS) as Kind[])('%s front', (kind) => {
   );
 });
 
+it.each(Object.keys(KINDS) as Kind[])('a bump pointer behind the pool comes back: %s front', async (kind) => {
+  const victim = new FrontVictim(originals[kind].path);
+  onTestFinished(() => victim.dispose());
+  const at = victim.headerAt('pool_alloc');
+  const was = victim.mapping.load64(at);
+  victim.u64(at, 1n << 63n);
+  expect(codesOf(await victim.check())).toEqual(['FRONT_OVERLAY_HEADER']);
+  const { after } = await victim.repair();
+  expect(codesOf(after)).toEqual([]);
+  expect(victim.mapping.load64(at)).toBe(was);
+  await compare(kind, victim.path, []);
+});
+
 it('every rule has a plant in each kind of front that it is about', () => {
   const planted = [...Object.keys(COMMON), ...Object.values(PLANTS).flatMap((plants) => Object.keys(plants))];
   // Superblock and header decide them; page caches are in images.
