@@ -1,6 +1,6 @@
-// What one process remembers of a kernel-mountable table. There all inode keys of a table of up to 2^20 buckets have one home,
-// the first pages of all files another one next to it, so with n small files a search walks over 2 n buckets. A claimed bucket
-// never changes its key, so a process needs to walk over each only once.
+// What one process remembers of a kernel-mountable table. All inode keys of a table of up to 2^20 buckets have one home, the
+// first pages of all files another next to it, so with n small files a search walks over 2 n buckets. A claimed bucket never
+// changes its key, so a process needs to walk over each only once.
 //
 // Thread safety: all members, any number of threads of the process. Nothing here is shared with others or stored.
 // Invariants
@@ -71,7 +71,7 @@ class KernelIndex {
     uint64_t known = 0;
     while (known < max) {
       const uint64_t here = (at + known) & mask_, word = here / 64;
-      const bool whole = here % 64 == 0 && here % 4096 == 0 && A::Load(&Full()[word / 64], std::memory_order_acquire) == ~uint64_t{0};
+      const bool whole = here % 4096 == 0 && A::Load(&Full()[word / 64], std::memory_order_acquire) == ~uint64_t{0};
       const uint64_t unknown = whole ? 0 : ~A::Load(&Known()[word], std::memory_order_acquire) >> here % 64;
       if (unknown != 0) {
         known += static_cast<uint64_t>(__builtin_ctzll(unknown));
