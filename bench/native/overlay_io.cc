@@ -1,5 +1,6 @@
 // File data of an overlay beside the same calls on a file of tmpfs: the rows of the format's paper, and a few more.
-//   overlay_io TMPFS_FILE PRIVATE_REGION KERNEL_REGION MIB ROUNDS
+//   overlay_io TMPFS_FILE PRIVATE_REGION KERNEL_REGION MIB ROUNDS [ROWS]
+// ROWS: only rows whose name contains it.
 // Prints a line "row <tab> side <tab> microseconds per call" per measurement; the sides take turns within every round. Both work on an
 // open file: no path is looked up inside the clock. The regions hold nothing else and are written over.
 #include <fcntl.h>
@@ -159,8 +160,8 @@ struct Row {
 
 class Bench {
  public:
-  Bench(std::vector<std::unique_ptr<Side>> sides, uint64_t bytes, int rounds)
-      : sides_(std::move(sides)), bytes_(bytes), rounds_(rounds) {
+  Bench(std::vector<std::unique_ptr<Side>> sides, uint64_t bytes, int rounds, std::string only)
+      : sides_(std::move(sides)), bytes_(bytes), rounds_(rounds), only_(std::move(only)) {
     for (auto& buffer : buffers_) {
       buffer.resize(1024 * kKiB);
       for (size_t i = 0; i < buffer.size(); i++) buffer[i] = static_cast<uint8_t>(i * 31 + i / 4096);
@@ -171,6 +172,7 @@ class Bench {
   void Run(const std::vector<Row>& rows, int files) {
     for (auto& side : sides_) Fill(*side, files);
     for (const Row& row : rows) {
+      if (row.name.find(only_) == row.name.npos) continue;
       for (int round = -1; round < rounds_; round++) {
         for (size_t i = 0; i < sides_.size(); i++) {
           // Each side is first, second and last equally often.
@@ -239,6 +241,7 @@ class Bench {
   std::vector<std::unique_ptr<Side>> sides_;
   uint64_t bytes_;
   int rounds_;
+  std::string only_;
   std::vector<uint8_t> buffers_[kThreadsMax];
 };
 
@@ -270,7 +273,7 @@ int main(int argc, char** argv) {
   sides.push_back(std::make_unique<Tmpfs>(argv[1]));
   sides.push_back(std::make_unique<Region<PrivateFront<RealAtom>>>("private", argv[2]));
   sides.push_back(std::make_unique<Region<KernelFront<RealAtom>>>("kernel", argv[3]));
-  Bench bench(std::move(sides), strtoull(argv[4], nullptr, 10) * kKiB * kKiB, atoi(argv[5]));
+  Bench bench(std::move(sides), strtoull(argv[4], nullptr, 10) * kKiB * kKiB, atoi(argv[5]), argc > 6 ? argv[6] : "");
   bench.Run(Sequential(), 1);
   bench.Run(Random(), 1);
   bench.Run({{"random write 4K, 4 threads, a file each", 4 * kKiB, 4, true, true, true},

@@ -52,6 +52,25 @@ void OverlayHome::OpenBase(const layout::Superblock& head) {
   base_.emplace(mapping_.base + head.base_offset, mapping_.size - head.base_offset, head.inode_offset, head.inode_count);
 }
 
+// A host whose row has passed on leaves its pages to the next check: somebody may have found them already.
+void OverlayHome::ReturnPages() {
+  hands_.ForEach([this](PageHand& hand) {
+    if (hand.page == kNone || !HoldsRow()) return;
+    OverlayParts parts = parts_;
+    parts.hand = &hand;
+    PrivateFiles<RealAtom>(parts).EmptyHand();
+  });
+}
+
+bool OverlayHome::HoldsRow() const {
+  const Owner self = parts_.self;
+  if (self.host >= tables_.host_count) return tables_.host_count == 0;
+  const auto* row = reinterpret_cast<const layout::HostRow*>(mapping_.base + tables_.hosts) + self.host;
+  // @atomic host_row.word  acquire: see host_table.h
+  const uint64_t word = RealAtom::Load(&row->word, std::memory_order_acquire);
+  return words::GenerationOfHost(word) == self.generation && words::StateOfHost(word) == words::HostState::kLive;
+}
+
 // Proved, not guessed: the row has passed on from that attach, or its process was of this kernel and its lock is gone.
 // Silence proves nothing. A row of another kernel passes on when its host comes again or an operator says that it is gone.
 bool OverlayHome::IsDead(void* context, Owner owner) {

@@ -10,6 +10,7 @@
 #include "kernel_front.h"
 #include "mapping_view.h"
 #include "overlay_paths.h"
+#include "page_hands.h"
 #include "private_front.h"
 #include "registry_words.h"
 
@@ -35,6 +36,7 @@ class OverlayHome {
   static int Open(const MappingView& mapping, const HostTables& tables, Owner self, std::shared_ptr<OverlayHome>& out,
                   std::shared_ptr<CachedFiles> cached = nullptr);
   ~OverlayHome() {
+    ReturnPages();
     if (tables_.fd >= 0) close(tables_.fd);
   }
   OverlayHome(const OverlayHome&) = delete;
@@ -50,7 +52,10 @@ class OverlayHome {
   template <typename Work>
   auto With(Work work) {
     if (kind_ == FrontKind::kPrivate) {
-      Overlay<RealAtom, PrivateFront<RealAtom>> overlay(parts_);
+      const PageHands::Loan loan(hands_);
+      OverlayParts parts = parts_;
+      parts.hand = loan.hand();
+      Overlay<RealAtom, PrivateFront<RealAtom>> overlay(parts);
       return work(overlay);
     }
     Overlay<RealAtom, KernelFront<RealAtom>> overlay(parts_);
@@ -63,6 +68,8 @@ class OverlayHome {
 
   int OpenFront(Owner self);
   void OpenBase(const layout::Superblock& head);
+  void ReturnPages();
+  bool HoldsRow() const;
   static bool IsDead(void* home, Owner owner);
 
   MappingView mapping_;
@@ -72,6 +79,7 @@ class OverlayHome {
   std::optional<BaseImage> base_;
   OverlayParts parts_;
   KernelIndex index_;
+  PageHands hands_;
 };
 
 }  // namespace daxserve::binding

@@ -27,9 +27,11 @@ class KernelFront {
   int SetOwner(uint64_t ino, uint32_t uid, uint32_t gid) { return files_.SetOwner(ino, uid, gid); }
   int Truncate(uint64_t ino, uint64_t size) { return files_.Truncate(ino, size); }
 
-  int Read(uint64_t ino, uint64_t offset, uint8_t* to, uint64_t length, uint64_t& done) {
+  /// @param type S_IFREG or S_IFLNK, here and below: EISDIR or EINVAL when it is something else
+  int Read(uint64_t ino, uint32_t type, uint64_t offset, uint8_t* to, uint64_t length, uint64_t& done) {
     FileStat stat;
     if (const int error = files_.Stat(ino, stat)) return error;
+    if (const int error = CheckType(stat.mode, type)) return error;
     done = offset >= stat.size ? 0 : stat.size - offset;
     if (done > length) done = length;
     const uint64_t block = files_.block_bytes();
@@ -42,9 +44,10 @@ class KernelFront {
     return 0;
   }
 
-  int Write(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length) {
+  int Write(uint64_t ino, uint32_t type, uint64_t offset, const uint8_t* from, uint64_t length) {
     FileStat stat;
     if (const int error = files_.Stat(ino, stat)) return error;
+    if (const int error = CheckType(stat.mode, type)) return error;
     const uint64_t end = offset + length;
     if (end > stat.size) {
       if (const int error = files_.Mask(ino, stat.size, end)) return error;
@@ -57,6 +60,7 @@ class KernelFront {
   int Append(uint64_t ino, const uint8_t* from, uint64_t length, uint64_t limit, uint64_t& at) {
     FileStat stat;
     if (const int error = files_.Stat(ino, stat)) return error;
+    if (const int error = CheckType(stat.mode, S_IFREG)) return error;
     if (length > limit || stat.size > limit - length) return EFBIG;
     if (const int error = files_.Mask(ino, stat.size, stat.size + length)) return error;
     if (const int error = files_.ReserveAppend(ino, length, limit, at)) return error;

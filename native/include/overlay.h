@@ -59,7 +59,7 @@ class Overlay {
     if (const int error = front_.Stat(ino, stat)) return error;
     if ((stat.mode & S_IFMT) != S_IFLNK) return EINVAL;
     if (stat.size > kSymlinkBytesMax) return EIO;
-    return front_.Read(ino, 0, reinterpret_cast<uint8_t*>(to), stat.size, length);
+    return front_.Read(ino, S_IFLNK, 0, reinterpret_cast<uint8_t*>(to), stat.size, length);
   }
 
   int Unlink(uint64_t dir, std::string_view name) { return Remove(dir, name, false); }
@@ -98,19 +98,20 @@ class Overlay {
 
   /// Reads at most `length` bytes; `done` is less at the end of the file.
   int Read(uint64_t ino, uint64_t offset, uint8_t* to, uint64_t length, uint64_t& done) {
-    if (const int error = CheckFile(ino)) return error;
-    return front_.Read(ino, offset, to, length, done);
+    return front_.Read(ino, S_IFREG, offset, to, length, done);
   }
 
   /// Writes all or fails: EFBIG beyond size_max, ENOSPC (then a part may have been written).
   int Write(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length) {
-    if (const int error = CheckFile(ino)) return error;
-    if (length > size_max() || offset > size_max() - length) return EFBIG;
-    return length == 0 ? 0 : front_.Write(ino, offset, from, length);
+    if (length == 0) return CheckFile(ino);
+    if (length > size_max() || offset > size_max() - length) {
+      const int error = CheckFile(ino);
+      return error != 0 ? error : EFBIG;
+    }
+    return front_.Write(ino, S_IFREG, offset, from, length);
   }
   /// Appends of all hosts lie one after another; `at` is where this one went.
   int Append(uint64_t ino, const uint8_t* from, uint64_t length, uint64_t& at) {
-    if (const int error = CheckFile(ino)) return error;
     return front_.Append(ino, from, length, size_max(), at);
   }
   int Truncate(uint64_t ino, uint64_t size) {
@@ -164,8 +165,7 @@ class Overlay {
   int CheckFile(uint64_t ino) {
     FileStat stat;
     if (const int error = front_.Stat(ino, stat)) return error;
-    if (IsDirectory(stat.mode)) return EISDIR;
-    return (stat.mode & S_IFMT) == S_IFREG ? 0 : EINVAL;
+    return CheckType(stat.mode, S_IFREG);
   }
 
   int Resolve(uint64_t dir, std::string_view name, Child& out) {
@@ -210,7 +210,7 @@ class Overlay {
     const uint32_t row = front_.intents().Begin(IntentKind::kCreate, {dir, kNone, ino, 0, 0}, full);
     if (full) return EBUSY;
     int error = front_.AddInode(ino, mode, uid, gid, target.size());
-    if (error == 0 && !target.empty()) error = front_.Write(ino, 0, Bytes(target), target.size());
+    if (error == 0 && !target.empty()) error = front_.Write(ino, S_IFLNK, 0, Bytes(target), target.size());
     if (error == 0) error = LinkOpen(dir, name, ino, mode, row);
     if (error != 0) front_.RemoveInode(ino);
     front_.intents().End(row);

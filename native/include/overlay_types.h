@@ -40,6 +40,12 @@ struct FileStat {
 
 inline bool IsDirectory(uint32_t mode) { return (mode & S_IFMT) == S_IFDIR; }
 
+/// Is it what an operation works on, S_IFREG or S_IFLNK? @returns 0, EISDIR, EINVAL
+inline int CheckType(uint32_t mode, uint32_t type) {
+  if (IsDirectory(mode)) return EISDIR;
+  return (mode & S_IFMT) == type ? 0 : EINVAL;
+}
+
 /// @returns 0, ENAMETOOLONG, or EINVAL for an empty name, ".", "..", "/" or NUL inside
 inline int CheckName(std::string_view name) {
   if (name.size() > layout::kNameBytesMax) return ENAMETOOLONG;
@@ -83,6 +89,12 @@ struct OverlayView {
   }
 };
 
+/// A page that a thread of a private front keeps between its writes: what a rewrite has replaced is what the next one
+/// fills, and neither goes through the pool's free list. Whoever holds it gives it back: PrivateFiles::EmptyHand.
+struct PageHand {
+  uint64_t page = kNone;
+};
+
 /// Everything an overlay works on. All of it outlives the overlay.
 struct OverlayParts {
   OverlayView view;
@@ -96,6 +108,8 @@ struct OverlayParts {
   bool read_only = false;
   /// Kernel-mountable: what this process remembers of the table; null: searches walk.
   KernelIndex* index = nullptr;
+  /// null: none. One overlay at a time may have it.
+  PageHand* hand = nullptr;
 };
 
 /// The base beneath an overlay, with or without an image.

@@ -11,6 +11,8 @@
 // inode entry, private front: `type` = 1 | truncations << 8 ; `flags` bit 0 DYING, bit 1 TRUNCATING, bits 12..31 pages that
 // a running truncation must look at ; `nlink` = pages of the base file that still show through ; directory: `size` = slots.
 #pragma once
+#include <utility>
+
 #include "overlay_types.h"
 #include "shared_copy.h"
 
@@ -47,7 +49,8 @@ class PrivateFiles {
       : table_(parts.view.table, parts.read_only),
         pool_(parts.view.header, parts.view.pool, parts.view.pool_bytes, parts.view.block_bytes, kAlign),
         lower_(parts.base, parts.lower, parts.view.block_bytes),
-        block_(parts.view.block_bytes) {}
+        block_(parts.view.block_bytes),
+        hand_(parts.hand) {}
 
   PrivateTable<A>& table() { return table_; }
   Pool<A>& pool() { return pool_; }
@@ -69,6 +72,9 @@ class PrivateFiles {
     }
     return EAGAIN;
   }
+
+  /// True while the overlay's entry is the one that was read: no truncation, no removal, no other size.
+  bool Unchanged(const PrivateInode& inode) const { return inode.stored && table_.Still(inode.ref); }
 
   /// Puts `next` in the place of `inode` (its ref, or nothing). @returns 0, EAGAIN (it changed), ENOSPC; `next.ref` is the new one
   int Store(const PrivateInode& inode, PrivateInode& next) {
@@ -146,16 +152,19 @@ class PrivateFiles {
     return pages <= layout::kPageIndexMax ? pages : uint64_t{layout::kPageIndexMax} + 1;
   }
 
+  /// Of a file that is gone. A writer that knows it not yet may put a page in the place of another once more: then again.
   void RemovePages(uint64_t ino, uint64_t from, uint64_t to) {
     for (uint64_t page = from; page < to; page++) {
       BucketRef ref;
-      if (table_.Find(PageKey(ino, page), ref) == FindResult::kFound) RemovePage(ref);
+      for (int tries = 0; tries < kLateWritersMax; tries++) {
+        if (table_.Find(PageKey(ino, page), ref) == FindResult::kAbsent || RemovePage(ref)) break;
+      }
     }
   }
 
   bool RemovePage(const BucketRef& ref) {
     if (!table_.Remove(ref)) return false;
-    Retire(EntryType::kPage, private_value::Offset(ref.value));
+    RetirePage(private_value::Offset(ref.value));
     return true;
   }
 
@@ -182,7 +191,7 @@ class PrivateFiles {
   /// none was before (key 0: it took another's place).
   int WritePage(const PrivateInode& inode, uint64_t page, uint64_t at, const uint8_t* from, uint64_t length, BucketRef& mine) {
     if (block_ > kBlockMax) return EIO;
-    const auto offset = pool_.Allocate(EntryType::kPage);
+    const auto offset = TakePage();
     if (!offset) return ENOSPC;
     uint8_t* fresh = pool_.At(*offset, block_);
     int error = EAGAIN;
@@ -202,7 +211,7 @@ class PrivateFiles {
       error = Publish(PageKey(inode.ino, page), old, *offset, mine);
       if (error == 0 && old.key != 0) mine.key = 0;
     }
-    if (error != 0) pool_.Free(EntryType::kPage, *offset);
+    if (error != 0) GivePage(*offset);
     return error;
   }
 
@@ -230,6 +239,11 @@ class PrivateFiles {
     pool_.Free(type, offset);
   }
 
+  /// The hand's page goes back to the pool.
+  void EmptyHand() {
+    if (hand_ != nullptr && hand_->page != kNone) pool_.Free(EntryType::kPage, std::exchange(hand_->page, kNone));
+  }
+
   bool CopyEntry(const BucketRef& ref, void* to, uint64_t bytes) {
     const uint8_t* from = pool_.At(private_value::Offset(ref.value), bytes);
     if (from == nullptr) return false;
@@ -240,6 +254,23 @@ class PrivateFiles {
 
  private:
   static constexpr uint64_t kBlockMax = 65536;
+  /// Writers that may be in the middle of one page when its file goes; each replaces it at most once more.
+  static constexpr int kLateWritersMax = 256;
+
+  std::optional<uint64_t> TakePage() {
+    if (hand_ != nullptr && hand_->page != kNone) return std::exchange(hand_->page, kNone);
+    return pool_.Allocate(EntryType::kPage);
+  }
+  /// A page that no bucket names. (In a damaged region it may be none.)
+  void GivePage(uint64_t offset) {
+    const bool sound = offset % block_ == 0 && pool_.At(offset, block_) != nullptr;
+    if (hand_ == nullptr || hand_->page != kNone || !sound) return pool_.Free(EntryType::kPage, offset);
+    hand_->page = offset;
+  }
+  void RetirePage(uint64_t offset) {
+    WriteFence<A>();
+    GivePage(offset);
+  }
 
   int LoadBase(uint64_t ino, PrivateInode& out) {
     layout::Inode inode;
@@ -282,7 +313,7 @@ class PrivateFiles {
     }
     mine = old;
     if (!table_.Replace(mine, offset)) return EAGAIN;
-    Retire(EntryType::kPage, private_value::Offset(old.value));
+    RetirePage(private_value::Offset(old.value));
     return 0;
   }
 
@@ -299,11 +330,11 @@ class PrivateFiles {
       const bool through = old.key == 0 && page < inode.base_pages;
       if (zero && !through) return true;
       std::memset(bytes + keep, 0, block_ - keep);
-      const auto offset = pool_.Allocate(EntryType::kPage);
+      const auto offset = TakePage();
       if (!offset) return false;
       CopyIn<A>(pool_.At(*offset, block_), bytes, block_);
       const int error = Publish(PageKey(inode.ino, page), old, *offset, mine);
-      if (error != 0) pool_.Free(EntryType::kPage, *offset);
+      if (error != 0) GivePage(*offset);
       if (error == ENOSPC) return false;
       if (error != 0) continue;
       if (table_.Still(inode.ref)) return true;
@@ -318,6 +349,7 @@ class PrivateFiles {
   Pool<A> pool_;
   Lower lower_;
   uint64_t block_;
+  PageHand* hand_;
 };
 
 }  // namespace daxserve

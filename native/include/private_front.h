@@ -49,13 +49,16 @@ class PrivateFront {
     });
   }
 
-  int Read(uint64_t ino, uint64_t offset, uint8_t* to, uint64_t length, uint64_t& done) {
+  /// @param type S_IFREG or S_IFLNK, here and below: EISDIR or EINVAL when it is something else
+  int Read(uint64_t ino, uint32_t type, uint64_t offset, uint8_t* to, uint64_t length, uint64_t& done) {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       PrivateInode inode, after;
       if (const int error = Settled(ino, inode)) return error;
+      if (const int error = CheckType(inode.mode, type)) return error;
       done = offset >= inode.size ? 0 : inode.size - offset;
       if (done > length) done = length;
       if (const int error = ReadPages(inode, offset, to, done)) return error;
+      if (files_.Unchanged(inode)) return 0;
       if (const int error = files_.Load(ino, after)) return error;
       if (after.SameEpoch(inode) || (read_only_ && after.truncations == inode.truncations)) return 0;
     }
@@ -63,10 +66,11 @@ class PrivateFront {
   }
 
   /// Pages first, then the size. A truncation that came in between is seen at the end: then everything is done again.
-  int Write(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length) {
+  int Write(uint64_t ino, uint32_t type, uint64_t offset, const uint8_t* from, uint64_t length) {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       PrivateInode inode;
       if (const int error = Settled(ino, inode)) return error;
+      if (const int error = CheckType(inode.mode, type)) return error;
       bool again = false;
       const int error = WriteOnce(inode, offset, from, length, again);
       if (!again) return error;
@@ -79,12 +83,13 @@ class PrivateFront {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       PrivateInode inode;
       if (const int error = Settled(ino, inode)) return error;
+      if (const int error = CheckType(inode.mode, S_IFREG)) return error;
       at = inode.size;
       if (length > limit || inode.size > limit - length) return EFBIG;
       PrivateInode next = inode;
       next.size += length;
       const int error = files_.Store(inode, next);
-      if (error == 0) return Write(ino, at, from, length);
+      if (error == 0) return Write(ino, S_IFREG, at, from, length);
       if (error != EAGAIN) return error;
     }
     return EAGAIN;
@@ -208,6 +213,7 @@ class PrivateFront {
   /// After each page: the inode is still there and was not truncated since. Else a page that was not there before is taken
   /// out again, for it may hold bytes of the base that the truncation cut off.
   int Confirm(const PrivateInode& inode, const BucketRef& mine, bool& again) {
+    if (files_.Unchanged(inode)) return 0;
     PrivateInode now;
     const int error = files_.Load(inode.ino, now);
     if (error == 0 && now.SameEpoch(inode)) return 0;

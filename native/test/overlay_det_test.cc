@@ -20,6 +20,7 @@ bool ok = true;
 int results[3];
 uint64_t inos[3];
 std::string texts[3];
+PageHand hands[3];
 
 template <typename F>
 TestFront& Front() {
@@ -38,6 +39,7 @@ std::string Name(const char* what) {
 void Reset() {
   for (int& result : results) result = -1;
   for (uint64_t& ino : inos) ino = 0;
+  for (PageHand& hand : hands) hand = {};
 }
 
 /// Every schedule of at most two preemptions (up to a bound), random ones, and actor 0 dead after each step.
@@ -243,6 +245,100 @@ void RecycledUnderWriter() {
   });
 }
 
+/// An actor's overlay with a hand.
+Overlay<DetAtom, Private> Handed(int actor) {
+  OverlayParts parts = Front<Private>().Parts({static_cast<uint32_t>(actor), 1}, {DeadActor, nullptr});
+  parts.hand = &hands[actor];
+  return Overlay<DetAtom, Private>(parts);
+}
+
+/// Every page is in one place: the file, a hand or the free list. @returns how many there are
+size_t PagesInOnePlace(uint64_t ino, uint64_t pages) {
+  auto files = PrivateFiles<DetAtom>(Front<Private>().Parts({7, 1}));
+  std::vector<uint64_t> seen;
+  for (uint64_t page = 0; page < pages; page++) {
+    BucketRef ref;
+    if (files.table().Find(PageKey(ino, page), ref) == FindResult::kFound) seen.push_back(private_value::Offset(ref.value));
+  }
+  for (const PageHand& hand : hands) {
+    if (hand.page != kNone) seen.push_back(hand.page);
+  }
+  while (const auto free = files.pool().Pop(EntryType::kPage)) seen.push_back(*free);
+  std::sort(seen.begin(), seen.end());
+  DET_CHECK(std::adjacent_find(seen.begin(), seen.end()) == seen.end());
+  return seen.size();
+}
+
+/// A page goes from the file to the writer's hand and back into the file while a reader is in the middle of copying it.
+void RewrittenUnderReader() {
+  static uint64_t a;
+  auto setup = [] {
+    auto overlay = Host<Private>(7);
+    DET_CHECK(overlay.Create(1, "a", 0644, 0, 0, a) == 0 && WriteAt(overlay, a, 0, std::string(4096, 'a')) == 0);
+  };
+  auto read = [] { texts[0] = ReadAll(*std::make_unique<Overlay<DetAtom, Private>>(Host<Private>(0)), a); };
+  auto rewrite = [] {
+    auto overlay = Handed(1);
+    for (const char c : {'b', 'c', 'd'}) results[1] = WriteAt(overlay, a, 0, std::string(4096, c));
+    overlay.front().files().EmptyHand();
+  };
+  Run<Private>("a page is rewritten from a hand under a reader", setup, {read, rewrite}, [] {
+    const std::string& text = texts[0];
+    DET_CHECK(det::Crashed(0) || (text.size() == 4096 && text == std::string(4096, text[0]) && text[0] >= 'a' && text[0] <= 'd'));
+    const size_t pages = PagesInOnePlace(a, 1);
+    DET_CHECK(det::Crashed(1) || (results[1] == 0 && hands[1].page == kNone && pages == 2));
+  }, false);
+}
+
+/// Two hosts rewrite one page, each through its hand: no page is in two places, and none is lost while both live.
+void HandsOfTwoWriters() {
+  static uint64_t a;
+  auto setup = [] {
+    auto overlay = Host<Private>(7);
+    DET_CHECK(overlay.Create(1, "a", 0644, 0, 0, a) == 0 && WriteAt(overlay, a, 0, std::string(4096, 'a')) == 0);
+  };
+  auto write = [](int actor, char c) {
+    return [=] {
+      auto overlay = Handed(actor);
+      for (int i = 0; i < 2; i++) results[actor] = WriteAt(overlay, a, 0, std::string(4096, c));
+    };
+  };
+  Run<Private>("two hands on one page", setup, {write(0, 'b'), write(1, 'c')}, [] {
+    auto overlay = Host<Private>(7);
+    const std::string text = ReadAll(overlay, a);
+    DET_CHECK(text.size() == 4096 && text == std::string(4096, text[0]));
+    const size_t pages = PagesInOnePlace(a, 1);
+    const bool whole = !det::Crashed(0) && !det::Crashed(1);
+    DET_CHECK(!whole || (results[0] == 0 && results[1] == 0 && text[0] != 'a' && pages == 3));
+  });
+}
+
+/// One hand takes the pages of a file that goes while another writes into it.
+void HandsBesideUnlink() {
+  static uint64_t a;
+  auto setup = [] {
+    auto overlay = Host<Private>(7);
+    DET_CHECK(overlay.Create(1, "a", 0644, 0, 0, a) == 0 && WriteAt(overlay, a, 0, std::string(8192, 'a')) == 0);
+  };
+  auto write = [] {
+    auto overlay = Handed(0);
+    for (const uint64_t at : {0, 4096}) results[0] = WriteAt(overlay, a, at, std::string(4096, 'b'));
+  };
+  auto unlink = [] { results[1] = Handed(1).Unlink(1, "a"); };
+  Run<Private>("a hand writes a file that another removes", setup, {write, unlink}, [] {
+    auto overlay = Host<Private>(7);
+    overlay.Recover();
+    DET_CHECK(results[0] == 0 || results[0] == ENOENT || det::Crashed(0));
+    const bool whole = !det::Crashed(0) && !det::Crashed(1);
+    DET_CHECK(!whole || (results[1] == 0 && ReadAll(overlay, a) == "<none>"));
+    const size_t pages = PagesInOnePlace(a, 2);
+    DET_CHECK(!whole || pages >= 2);
+    BucketRef ref;
+    auto& table = overlay.front().files().table();
+    for (const uint64_t page : {0, 1}) DET_CHECK(!whole || table.Find(PageKey(a, page), ref) == FindResult::kAbsent);
+  });
+}
+
 /// Section 15 item 18: two writers of one page, both parts stay (private); the larger size wins (both kinds).
 template <typename F>
 void WritersOfOnePage() {
@@ -325,6 +421,9 @@ int main() {
   RecycledUnderReader();
   RecycledUnderWriter();
   TruncateBesideWrite();
+  RewrittenUnderReader();
+  HandsOfTwoWriters();
+  HandsBesideUnlink();
   std::printf("overlay_det_test: %s\n", ok && failures == 0 ? "ok" : "FAILED");
   return ok && failures == 0 ? 0 : 1;
 }

@@ -251,7 +251,10 @@ void Limits(FrontKind kind) {
 template <typename Front>
 void PoolLimit(FrontKind kind) {
   TestFront front({kind, 1024, 64 * 1024, 16});
-  Overlay<RealAtom, Front> overlay(front.Parts());
+  PageHand hand;
+  OverlayParts parts = front.Parts();
+  parts.hand = &hand;
+  Overlay<RealAtom, Front> overlay(parts);
   uint64_t file = 0;
   Require(overlay.Create(1, "big", 0644, 0, 0, file) == 0, "create");
   std::string page(4096, 'p');

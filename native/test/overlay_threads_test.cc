@@ -21,7 +21,10 @@ std::string Content(uint64_t ino, size_t bytes) { return std::string(bytes, stat
 
 template <typename Front>
 void Work(TestFront& front, uint32_t host, std::map<std::string, uint64_t>& mine, std::string& wrong) {
-  Overlay<RealAtom, Front> overlay(front.Parts({host, 1}));
+  PageHand hand;
+  OverlayParts parts = front.Parts({host, 1});
+  parts.hand = &hand;
+  Overlay<RealAtom, Front> overlay(parts);
   uint64_t random = host + 1;
   for (int i = 0; i < kRounds && wrong.empty(); i++) {
     random = random * 6364136223846793005 + 1442695040888963407;
