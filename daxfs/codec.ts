@@ -1,5 +1,5 @@
 /** Reads and writes the structures of layout.ts in a Buffer; offsets come from the table alone. */
-import { type FieldSpec, type FieldType, fieldSize, type StructSpec, type WordSpec } from './layout.ts';
+import { type FieldSpec, type FieldType, fieldSize, type StructSpec, type WordSpec } from './layout-spec.ts';
 
 type FieldValue<T extends FieldType> = T extends 'u64'
   ? bigint

@@ -3,18 +3,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import {
-  CONSTANTS,
-  type FieldSpec,
-  fieldSize,
-  LOCATOR_MAGIC,
-  REGISTRY_MAGIC,
-  STATES,
-  STRUCTS,
-  type StructSpec,
-  WORDS,
-  type WordSpec,
-} from './layout.ts';
+import { CONSTANTS, LOCATOR_MAGIC, REGISTRY_MAGIC, STATES, STRUCTS, WORDS } from './layout.ts';
+import { type FieldSpec, fieldSize, type StructSpec, type WordSpec } from './layout-spec.ts';
 
 const pascal = (name: string) => name.replace(/(^|_)([a-z0-9])/g, (_, __, c: string) => c.toUpperCase());
 const constantName = (name: string) => `k${name[0]?.toUpperCase()}${name.slice(1)}`;
