@@ -7,9 +7,12 @@ import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { frontSource, kindOf } from '../../daxfs/check/check-front.ts';
 import { mendFront } from '../../daxfs/check/repair-front.ts';
+import { encodeWord, offsetOf } from '../../daxfs/codec.ts';
 import type { FrontRule } from '../../daxfs/front-rules.ts';
 import { validateFront } from '../../daxfs/front-validate.ts';
 import { noWork } from '../../daxfs/front-work.ts';
+import { INTENT_KIND, INTENT_STATE, intentRow, intentWord, overlayDirent } from '../../daxfs/layout.ts';
+import { direntKey, pageKey } from '../../daxfs/overlay-key.ts';
 import type { Mapping } from '../../native/index.ts';
 import { contentsOf, FrontVictim, makeFront } from './front-copies.ts';
 import { COMMON, KINDS, type Kind, PLANTS, type Plant } from './front-plants.ts';
@@ -90,6 +93,52 @@ describe.each(Object.keys(KINDS) as Kind[])('%s front', (kind) => {
       }
     },
   );
+});
+
+/** An operation that host row 4, long gone, had begun. */
+function begun(victim: FrontVictim, row: number, kind: number, args: readonly bigint[]): void {
+  const at = victim.at('intent', row);
+  args.forEach((arg, i) => victim.u64(at + offsetOf(intentRow, 'arg0') + i * 8, arg));
+  const word = { state: INTENT_STATE.READY, kind, host: 4, host_generation: 9, sequence: 3 };
+  victim.u64(at, encodeWord(intentWord, word));
+}
+
+it.each(Object.keys(KINDS) as Kind[])(
+  'a removal of a directory that stopped in the middle is undone: %s front',
+  async (kind) => {
+    const victim = new FrontVictim(originals[kind].path);
+    onTestFinished(() => victim.dispose());
+    const { entry, ino } = victim.name('d');
+    victim.setInode('d', 'flags', kind === 'private' ? 1 | (2 << 8) : (2 << 1) | 1);
+    begun(victim, 2, INTENT_KIND.UNLINK, [1n, BigInt(entry), BigInt(ino), 0n, 0n]);
+    expect((await victim.check()).leftovers.map(({ code }) => code)).toEqual(['INTENT_DEAD']);
+    const { after, steps } = await victim.repair();
+    expect(steps).toEqual(['1 operations of dead hosts finished']);
+    expect(after).toMatchObject({ findings: [], leftovers: [] });
+    expect(await contentsOf(victim.path)).toEqual(await contentsOf(originals[kind].path));
+  },
+);
+
+it('a move that stopped between its two names is finished', async () => {
+  const victim = new FrontVictim(originals.private.path);
+  onTestFinished(() => victim.dispose());
+  const { entry, ino } = victim.name('small');
+  const target = victim.take(overlayDirent.size, 16);
+  victim.mapping.write(victim.poolAt(target), victim.mapping.read(victim.poolAt(entry), overlayDirent.size));
+  victim.mapping.write(victim.poolAt(target) + offsetOf(overlayDirent, 'name'), Buffer.from('moved'));
+  const slot = 7n;
+  victim.u64(victim.poolAt(target) + offsetOf(overlayDirent, 'dir_next'), slot);
+  const slotKey = pageKey(1n, slot);
+  expect(victim.overlay().find(slotKey)).toBeUndefined();
+  expect(victim.editor().insert(slotKey, target)).toBe(true);
+  expect(victim.editor().insert(direntKey(1n, Buffer.from('moved')), target)).toBe(true);
+  victim.setName('small', 'flags', 4 | (2 << 8));
+  begun(victim, 2, INTENT_KIND.RENAME, [1n, BigInt(entry), 0n, BigInt(ino), BigInt(target)]);
+  expect((await victim.check()).findings).toEqual([]);
+  const { after } = await victim.repair();
+  expect(after).toMatchObject({ findings: [], leftovers: [] });
+  const { small, ...others } = await contentsOf(originals.private.path);
+  expect(await contentsOf(victim.path)).toEqual({ ...others, moved: small });
 });
 
 const childPath = new URL('./repair-child.js', import.meta.url).pathname;
