@@ -15,6 +15,15 @@ export interface ImageSourceOptions {
   prewarm?: boolean | undefined;
 }
 
+/** @throws DaxfsError DAXFS_BAD_BACKING when a source is given for what has none */
+export function refuseSource(path: string, { backing, export: tree, prewarm }: ImageSourceOptions): void {
+  if (backing === undefined && tree === undefined && prewarm !== true) return;
+  throw daxfsError(
+    'DAXFS_BAD_BACKING',
+    `${path} holds its files itself; leave "backing", "export" and "prewarm" away.`,
+  );
+}
+
 interface Source {
   path: string;
   tree: boolean;

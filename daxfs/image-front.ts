@@ -6,7 +6,7 @@ import { decode } from './codec.ts';
 import { daxfsError } from './errors.ts';
 import { Front } from './fs/front.ts';
 import type { Superblock } from './image.ts';
-import { type ImageSourceOptions, openImageCache } from './image-cache.ts';
+import { type ImageSourceOptions, openImageCache, refuseSource } from './image-cache.ts';
 import { superblock } from './layout.ts';
 import { classifyFront } from './region-format.ts';
 import { lockInUse, releaseLocks } from './region-locks.ts';
@@ -82,11 +82,8 @@ async function cacheOf(
   if (head.base_offset !== 0n && head.pcache_offset !== 0n) {
     return openImageCache({ backing, mapping, path, write }, source);
   }
-  if (source.backing === undefined && source.export === undefined && source.prewarm !== true) return null;
-  throw daxfsError(
-    'DAXFS_BAD_BACKING',
-    `${path} holds its files itself; leave "backing", "export" and "prewarm" away.`,
-  );
+  refuseSource(path, source);
+  return null;
 }
 
 async function adopt(

@@ -8,7 +8,7 @@ import { ModelsView } from './fs/models-view.ts';
 import { RegionFs } from './fs/region-fs.ts';
 import { type HostLock, takeHostRow } from './host.ts';
 import { hostIdentity, lockDomain } from './host-identity.ts';
-import type { ImageSourceOptions } from './image-cache.ts';
+import { type ImageSourceOptions, refuseSource } from './image-cache.ts';
 import { type ImageFacts, openImageFront } from './image-front.ts';
 import { CONSTANTS } from './layout.ts';
 import { Region, type RegionFacts } from './region.ts';
@@ -144,6 +144,7 @@ export async function openRegion(path: string, options: OpenRegionOptions = {}):
     return opened(image.front, null, null, image.info, image.close, image.front.cache ? recoverImageMs : 0);
   }
   try {
+    refuseSource(path, options);
     return await openFront(region, options);
   } catch (error) {
     region.close();

@@ -143,7 +143,7 @@ it.each(['split', 'export'] as const)(
   },
 );
 
-it('a static image with an overlay has no source, and none is taken', async () => {
+it('a static image and a region have no source, and none is taken', async () => {
   const directory = scratchDirectory('/dev/shm');
   writeTree(join(directory, 'tree'), { file: 'in the image' });
   const path = join(directory, 'root.daxfs');
@@ -152,4 +152,8 @@ it('a static image with an overlay has no source, and none is taken', async () =
   await expect(open(path, { write: true, prewarm: true })).rejects.toMatchObject({ code: 'DAXFS_BAD_BACKING' });
   const region = await open(path);
   expect(region.info()).toMatchObject({ pageCache: null });
+  const pool = join(directory, 'region');
+  const create = { create: true, size: 16 * 2 ** 20 };
+  await (await open(pool, create)).close();
+  await expect(open(pool, { export: directory })).rejects.toMatchObject({ code: 'DAXFS_BAD_BACKING' });
 });
