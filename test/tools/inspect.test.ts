@@ -270,9 +270,11 @@ it('a private front: a removed key hides, a stale slot is named', async () => {
   expect(() => new FrontReader(source).lookup('name')).toThrow(/There is no name/);
   expect([...new OverlayTable(source, place).buckets()]).toHaveLength(4);
   expect(validateFront(source).findings).toEqual([]);
-  // The page and the inode, too, are what a crash in the middle of a removal leaves.
+  // What a crash in the middle of a removal leaves.
   const report = validateFront(source, { work: noWork });
-  expect(report.findings.map(({ rule }) => rule).sort()).toEqual(['INODE_ORPHAN', 'SLOT_STALE']);
+  const rules = new Set(report.findings.map(({ rule }) => rule));
+  // Between the entries of this front, which was put together by hand, lie bytes of nobody.
+  expect([...rules].sort()).toEqual(['INODE_ORPHAN', 'POOL_LOST', 'SLOT_STALE']);
 });
 
 // ------------------------------------------------------------------------------------------- damage in the cache
