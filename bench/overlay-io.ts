@@ -3,7 +3,7 @@
  * of the format's paper. Both sides on /dev/shm, open file, in turns. BENCH_SIZE_MIB (of each file), BENCH_ROUNDS.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Region } from '../daxfs/index.ts';
 import { bar, row, title } from './report.ts';
@@ -22,8 +22,10 @@ function compile(directory: string): string {
     .map((path) => new URL(path, import.meta.url).pathname)
     .find((path) => existsSync(join(path, 'bench/native/overlay_io.cc')))!;
   const program = join(directory, 'overlay_io');
-  const source = join(root, 'bench/native/overlay_io.cc');
-  execFileSync('g++', ['-std=c++20', '-O3', '-pthread', '-I', join(root, 'native/include'), '-o', program, source]);
+  const folders = ['include', 'binding', 'third_party'].flatMap((name) => ['-I', join(root, 'native', name)]);
+  const core = readdirSync(join(root, 'native/src')).map((name) => join(root, 'native/src', name));
+  const sources = [join(root, 'bench/native/overlay_io.cc'), join(root, 'native/binding/overlay_home.cc'), ...core];
+  execFileSync('g++', ['-std=c++20', '-O3', '-pthread', ...folders, '-o', program, ...sources]);
   return program;
 }
 

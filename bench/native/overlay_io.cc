@@ -18,11 +18,10 @@
 #include <thread>
 #include <vector>
 
-#include "kernel_front.h"
-#include "overlay.h"
-#include "private_front.h"
+#include "overlay_home.h"
 
 using namespace daxserve;
+using daxserve::binding::OverlayHome;
 
 namespace {
 
@@ -80,22 +79,19 @@ class Tmpfs : public Side {
 };
 
 /// A region's overlay, opened and called as region.fs does.
-template <typename Front>
 class Region : public Side {
  public:
-  using Files = Overlay<RealAtom, Front>;
-
   Region(const char* name, const std::string& path) : name_(name), fd_(open(path.c_str(), O_RDWR)) {
     struct stat stat;
     if (fd_ < 0 || fstat(fd_, &stat) != 0) Fail(path.c_str());
     bytes_ = static_cast<uint64_t>(stat.st_size);
     Map();
     // Header, table, and the root's inode at the start of the pool.
-    pristine_.assign(base_ + head_.overlay_offset, parts_.view.pool + head_.block_size);
+    pristine_.assign(base_ + head_.overlay_offset, home_->parts().view.pool + head_.block_size);
     Reset(1);
   }
   ~Region() override {
-    munmap(base_, bytes_);
+    Unmap();
     close(fd_);
   }
   const char* name() const override { return name_; }
@@ -103,25 +99,26 @@ class Region : public Side {
   /// The overlay as it was created, through a fresh mapping: the first touch of each page is a (minor) fault, as in a
   /// process that has just opened the region. The memory behind is there, as it is in every region.
   void Reset(int files) override {
-    munmap(base_, bytes_);
+    Unmap();
     Map();
     std::memcpy(base_ + head_.overlay_offset, pristine_.data(), pristine_.size());
     inos_.assign(static_cast<size_t>(files), 0);
-    Files overlay(parts_);
     for (int i = 0; i < files; i++) {
       const std::string name = "file" + std::to_string(i);
-      errno = overlay.Create(head_.root_inode, name, 0644, 0, 0, inos_[static_cast<size_t>(i)]);
+      uint64_t& ino = inos_[static_cast<size_t>(i)];
+      errno = home_->With([&](auto& overlay) { return overlay.Create(head_.root_inode, name, 0644, 0, 0, ino); });
       if (errno != 0) Fail("create");
     }
   }
   void Write(int file, uint64_t offset, const uint8_t* from, uint64_t length) override {
-    Files overlay(parts_);
-    if ((errno = overlay.Write(inos_[static_cast<size_t>(file)], offset, from, length)) != 0) Fail("overlay write");
+    const uint64_t ino = inos_[static_cast<size_t>(file)];
+    errno = home_->With([&](auto& overlay) { return overlay.Write(ino, offset, from, length); });
+    if (errno != 0) Fail("overlay write");
   }
   void Read(int file, uint64_t offset, uint8_t* to, uint64_t length) override {
+    const uint64_t ino = inos_[static_cast<size_t>(file)];
     uint64_t done = 0;
-    Files overlay(parts_);
-    errno = overlay.Read(inos_[static_cast<size_t>(file)], offset, to, length, done);
+    errno = home_->With([&](auto& overlay) { return overlay.Read(ino, offset, to, length, done); });
     if (errno != 0 || done != length) Fail("overlay read");
   }
 
@@ -131,11 +128,12 @@ class Region : public Side {
     if (at == MAP_FAILED) Fail("mmap");
     base_ = static_cast<uint8_t*>(at);
     std::memcpy(&head_, base_, sizeof(head_));
-    parts_.root_ino = head_.root_inode;
-    parts_.self = {0, 1};
-    errno = OverlayView::Open(base_ + head_.overlay_offset, head_.overlay_size, head_.overlay_bucket_count, head_.block_size,
-                              parts_.view);
+    errno = OverlayHome::Open({base_, bytes_, true, nullptr}, {}, {0, 1}, home_);
     if (errno != 0) Fail("open overlay");
+  }
+  void Unmap() {
+    home_.reset();
+    munmap(base_, bytes_);
   }
 
   const char* name_;
@@ -143,7 +141,7 @@ class Region : public Side {
   uint64_t bytes_ = 0;
   uint8_t* base_ = nullptr;
   layout::Superblock head_;
-  OverlayParts parts_;
+  std::shared_ptr<OverlayHome> home_;
   std::vector<uint8_t> pristine_;
   std::vector<uint64_t> inos_;
 };
@@ -271,8 +269,8 @@ int main(int argc, char** argv) {
   if (argc < 6) return 2;
   std::vector<std::unique_ptr<Side>> sides;
   sides.push_back(std::make_unique<Tmpfs>(argv[1]));
-  sides.push_back(std::make_unique<Region<PrivateFront<RealAtom>>>("private", argv[2]));
-  sides.push_back(std::make_unique<Region<KernelFront<RealAtom>>>("kernel", argv[3]));
+  sides.push_back(std::make_unique<Region>("private", argv[2]));
+  sides.push_back(std::make_unique<Region>("kernel", argv[3]));
   Bench bench(std::move(sides), strtoull(argv[4], nullptr, 10) * kKiB * kKiB, atoi(argv[5]), argc > 6 ? argv[6] : "");
   bench.Run(Sequential(), 1);
   bench.Run(Random(), 1);
