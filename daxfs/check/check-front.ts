@@ -48,7 +48,8 @@ export function frontWork({ intents, hosts, liveness }: Tables, self?: number): 
     ({ bits }) => bits.state === INTENT_STATE.READY || bits.state === INTENT_STATE.CLAIMED,
   );
   const entries = running.flatMap(({ bytes }) =>
-    [1, 4].map((arg) => Number(bytes.readBigUInt64LE(offsetOf(intentRow, 'arg0') + arg * 8))),
+    // Bit 0 says that others may have seen the entry.
+    [1, 4].map((arg) => Number(bytes.readBigUInt64LE(offsetOf(intentRow, 'arg0') + arg * 8) & ~1n)),
   );
   const rows = new Map(hosts.map((row) => [row.index, row]));
   const lives = (index: number, generation: number) => index !== self && liveness(index, generation) === 'live';

@@ -26,16 +26,17 @@ class KernelNames {
     return Walk(ref.value, dir, name, out, tail);
   }
 
-  int Link(uint64_t dir, std::string_view name, uint64_t ino, uint32_t mode, uint32_t row, int arg) {
+  /// @param hold claimed by `row` from the first moment
+  int Link(uint64_t dir, std::string_view name, uint64_t ino, uint32_t mode, uint32_t row, int arg, bool hold = false) {
     NameRec rec;
     if (const int error = Find(dir, name, rec)) return error;
     if (rec.state == NameState::kAbsent) {
-      const int error = LinkNew(MakeDirent(dir, name, ino, mode, 0), name, row, arg);
+      const int error = LinkNew(MakeDirent(dir, name, ino, mode, hold ? ClaimBits(row) : 0), name, row, arg);
       if (error != EEXIST) return error;
       if (const int again = Find(dir, name, rec)) return again;
     }
     if (rec.state != NameState::kTombstone) return EEXIST;
-    return Revive(rec, ino, mode, row, arg);
+    return Revive(rec, ino, mode, row, arg, hold);
   }
 
   int LinkTombstone(uint64_t dir, std::string_view name) {
@@ -48,13 +49,14 @@ class KernelNames {
   }
   void Discard(uint64_t, const NameRec&, uint32_t, int) {}
 
-  int Swap(uint64_t, std::string_view, const NameRec& rec, uint64_t ino, uint32_t mode, uint32_t row, int arg) {
+  int Swap(uint64_t, std::string_view, const NameRec& rec, uint64_t ino, uint32_t mode, uint32_t row, int arg, bool hold) {
     intents_.SetArg(row, arg, rec.offset);
     if (!Mark(rec, rec.flags, ClaimBits(row))) return EAGAIN;
     SetChild(rec.offset, ino, mode);
-    Mark(rec, ClaimBits(row), 0);
+    if (!hold) Mark(rec, ClaimBits(row), 0);
     return 0;
   }
+  bool ReleaseInPlace(const NameRec& rec) { return Mark(rec, rec.flags, 0); }
 
   int Claim(uint64_t, std::string_view, NameRec& rec, uint32_t row, int arg) {
     intents_.SetArg(row, arg, rec.offset);
@@ -203,13 +205,13 @@ class KernelNames {
     return ELOOP;
   }
 
-  int Revive(const NameRec& rec, uint64_t ino, uint32_t mode, uint32_t row, int arg) {
+  int Revive(const NameRec& rec, uint64_t ino, uint32_t mode, uint32_t row, int arg, bool hold) {
     if (rec.claimed) return EAGAIN;
     intents_.SetArg(row, arg, rec.offset);
     const uint32_t claim = ClaimBits(row) | kTombstoneFlag;
     if (!Mark(rec, kTombstoneFlag, claim)) return EAGAIN;
     SetChild(rec.offset, ino, mode);
-    return Mark(rec, claim, 0) ? 0 : EAGAIN;
+    return Mark(rec, claim, hold ? ClaimBits(row) : 0) ? 0 : EAGAIN;
   }
 
   /// The word that a directory's list begins with; made when there is none (a loser's 16 bytes stay unused, as in v8).

@@ -379,10 +379,21 @@ class Overlay {
     error = OnClaimed(from_dir, from, source, row, [&] {
       return front_.names().Unlink(from_dir, from, source, InBase(from_dir, from));
     });
-    if (error != 0) return error == EAGAIN ? EBUSY : error;
-    front_.names().Discard(from_dir, source, row, 1);
-    if (replaced != 0) front_.RemoveInode(replaced);
-    return 0;
+    if (error == 0) front_.names().Discard(from_dir, source, row, 1);
+    if (error == 0 && replaced != 0) front_.RemoveInode(replaced);
+    // Held until here, so that nobody moves it on while a survivor would have to tell whether it ever was there.
+    if (row != kNoIntent) Settle(to_dir, to, row, 4);
+    if (error != 0) Settle(from_dir, from, row, 1);
+    return error == EAGAIN ? EBUSY : error;
+  }
+
+  /// Releases a name that we hold.
+  void Settle(uint64_t dir, std::string_view name, uint32_t row, int arg) {
+    NameRec rec;
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      if (front_.names().Find(dir, name, rec) != 0 || !rec.claimed || rec.row != row) return;
+      if (front_.names().Release(dir, name, rec, row, arg) != 0) front_.names().ReleaseInPlace(rec);
+    }
   }
   static constexpr int kSame = -1;
 
@@ -420,7 +431,7 @@ class Overlay {
 
   int LinkTarget(uint64_t to_dir, std::string_view to, const NameRec& source, uint32_t row) {
     if (const int error = WaitOpen(to_dir)) return error;
-    const int error = front_.names().Link(to_dir, to, source.ino, source.mode, row, 4);
+    const int error = front_.names().Link(to_dir, to, source.ino, source.mode, row, 4, row != kNoIntent);
     return error != 0 ? error : StayLinked(to_dir, to, source.ino, row, 4);
   }
 
@@ -434,8 +445,9 @@ class Overlay {
       front_.intents().SetArg(row, 2, 0);
       return error;
     }
-    error = target.in_base ? front_.names().Link(to_dir, to, source.ino, source.mode, row, 4)
-                               : front_.names().Swap(to_dir, to, target.rec, source.ino, source.mode, row, 4);
+    const bool hold = row != kNoIntent;
+    error = target.in_base ? front_.names().Link(to_dir, to, source.ino, source.mode, row, 4, hold)
+                           : front_.names().Swap(to_dir, to, target.rec, source.ino, source.mode, row, 4, hold);
     if (error == EEXIST) error = EAGAIN;
     if (error != 0 && directory) front_.ReopenDirectory(target.ino, row);
     if (error != 0) front_.intents().SetArg(row, 2, 0);

@@ -25,6 +25,8 @@ struct NameRec {
 };
 
 inline constexpr uint32_t kTombstoneFlag = 1;
+/// Bit 0 of an entry's offset in an intent: others may have seen the entry, and what was named by it may have moved on.
+inline constexpr uint64_t kPublished = 1;
 
 /// Builds a directory entry; `name` must have passed CheckName.
 inline layout::OverlayDirent MakeDirent(uint64_t dir, std::string_view name, uint64_t ino, uint32_t mode, uint32_t flags) {

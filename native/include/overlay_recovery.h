@@ -30,19 +30,19 @@ class OverlayRecovery {
            rec.offset == offset;
   }
 
-  /// {directory, entry, inode}. Published: it counts, and gets listed. Not published: as if never begun.
+  /// {directory, entry, inode}. Named: it counts, and gets listed. Never seen by others: as if never begun. Else somebody
+  /// may have moved or removed the name, or it never was there: the inode stays, and costs its space until the next check.
   void RecoverCreate(const uint64_t* args) {
     layout::OverlayDirent entry;
     NameRec rec;
-    const bool named = Names(args[1], entry, rec);
-    const bool parsed = named || front_.names().Entry(args[1], entry);
-    if (named) front_.names().Relist(args[1], entry);
+    const uint64_t offset = args[1] & ~kPublished;
+    const bool seen = args[1] != kNone && (args[1] & kPublished) != 0;
+    const bool named = Names(offset, entry, rec);
+    const bool parsed = named || front_.names().Entry(offset, entry);
+    if (named) front_.names().Relist(offset, entry);
     // By what the name leads to, not by its entry: a neighbour of an equal key may have given it another.
-    if (parsed && rec.ino == args[2] && front_.names().Find(entry.parent_ino, NameOf(entry), rec) == 0 &&
-        rec.state == NameState::kLive && rec.ino == args[2]) {
-      return;
-    }
-    if (parsed && !named && entry.child_ino == args[2]) front_.names().Abandon(args[1], entry);
+    if (seen || named) return;
+    if (parsed && entry.child_ino == args[2]) front_.names().Abandon(offset, entry);
     front_.RemoveInode(args[2]);
   }
 
@@ -77,30 +77,35 @@ class OverlayRecovery {
     return closed && !live;
   }
 
-  /// {directory, source entry, replaced inode, moved inode, target entry}. Target there: forward. Else: back.
+  /// {directory, source entry, replaced inode, moved inode, target entry}. Target held by the dead: forward. Else: back. The
+  /// target is let go last, and nobody else can have moved it before.
   void RecoverRename(const uint64_t* args, uint32_t row) {
     layout::OverlayDirent source_entry, target_entry;
     NameRec source, target;
+    const uint64_t offset = args[4] & ~kPublished;
     const bool have_source = Names(args[1], source_entry, source) && source.claimed && source.row == row;
-    const bool named = Names(args[4], target_entry, target);
-    const bool have_target = named && target.state == NameState::kLive && target.ino == args[3];
-    // A claim of the dead host on the target ends; an entry that never was published goes back to the pool.
-    if (named && !have_target && target.claimed && target.row == row) front_.names().Relist(args[4], target_entry);
-    if (!named && front_.names().Entry(args[4], target_entry) && target_entry.child_ino == args[3]) {
-      front_.names().Abandon(args[4], target_entry);
-    }
+    const bool parsed = args[4] != kNone && front_.names().Entry(offset, target_entry) &&
+                        front_.names().Find(target_entry.parent_ino, NameOf(target_entry), target) == 0;
+    const bool held = parsed && target.claimed && target.row == row && target.offset != source.offset;
+    const bool have_target = held && target.state == NameState::kLive && target.ino == args[3];
     if (have_source && !have_target) {
+      // A claim on another's name ends; an entry that never was published goes back to the pool.
+      if (held) front_.names().Relist(target.offset, target_entry);
+      else if (parsed && target.offset != offset && target_entry.child_ino == args[3]) front_.names().Abandon(offset, target_entry);
       front_.names().Release(source_entry.parent_ino, NameOf(source_entry), source, row, 1);
       if (args[2] != 0) front_.ReopenDirectory(args[2], row);
       return;
     }
-    if (have_target) front_.names().Relist(args[4], target_entry);
     if (have_source) {
       const auto name = NameOf(source_entry);
       if (front_.names().Unlink(source_entry.parent_ino, name, source, front_.lower().Has(source_entry.parent_ino, name)) != 0) return;
       front_.names().Discard(source_entry.parent_ino, source, row, 1);
     }
-    if (args[2] != 0 && have_target) front_.RemoveInode(args[2]);
+    if (!have_target) return;
+    if (args[2] != 0) front_.RemoveInode(args[2]);
+    front_.names().Relist(target.offset, target_entry);
+    if (front_.names().Find(target_entry.parent_ino, NameOf(target_entry), target) != 0 || !target.claimed || target.row != row) return;
+    if (front_.names().Release(target_entry.parent_ino, NameOf(target_entry), target, row, 4) != 0) front_.names().ReleaseInPlace(target);
   }
 
   Front& front_;

@@ -47,14 +47,16 @@ class PrivateNames {
     return ELOOP;
   }
 
-  /// Makes the name live unless it is. `row` learns the new entry's offset in argument `arg` before anybody can see it.
-  int Link(uint64_t dir, std::string_view name, uint64_t ino, uint32_t mode, uint32_t row, int arg) {
-    const auto offset = NewEntry(MakeDirent(dir, name, ino, mode, 0));
+  /// Makes the name live unless it is. `row` learns the new entry's offset in argument `arg` before anybody can see it, with
+  /// kPublished as soon as somebody may. @param hold claimed by `row` from the first moment
+  int Link(uint64_t dir, std::string_view name, uint64_t ino, uint32_t mode, uint32_t row, int arg, bool hold = false) {
+    const auto offset = NewEntry(MakeDirent(dir, name, ino, mode, hold ? kClaimed | row << kRowShift : 0));
     if (!offset) return ENOSPC;
     intents_.SetArg(row, arg, *offset);
     BucketRef slot;
     int error = TakeSlot(dir, name, *offset, slot);
     if (error == 0) {
+      intents_.SetArg(row, arg, *offset | kPublished);
       error = Publish(dir, name, *offset);
       if (error != 0) files_.table().Remove(slot);
     }
@@ -104,8 +106,8 @@ class PrivateNames {
   }
 
   /// The live name gets another child, in one step.
-  int Swap(uint64_t dir, std::string_view name, const NameRec& rec, uint64_t ino, uint32_t mode, uint32_t row, int arg) {
-    auto entry = MakeDirent(dir, name, ino, mode, rec.flags & kCollided);
+  int Swap(uint64_t dir, std::string_view name, const NameRec& rec, uint64_t ino, uint32_t mode, uint32_t row, int arg, bool hold) {
+    auto entry = MakeDirent(dir, name, ino, mode, (rec.flags & kCollided) | (hold ? kClaimed | row << kRowShift : 0));
     entry.dir_next = rec.slot;
     const auto offset = NewEntry(entry);
     if (!offset) return ENOSPC;
@@ -119,6 +121,14 @@ class PrivateNames {
   }
   int Release(uint64_t dir, std::string_view name, NameRec& rec, uint32_t row, int arg) {
     return Remark(dir, name, rec, rec.flags & kCollided, row, arg);
+  }
+
+  /// Release without a new entry, for when there is no room: one word of an entry that nobody but its claimer may replace.
+  bool ReleaseInPlace(const NameRec& rec) {
+    auto* word = reinterpret_cast<uint64_t*>(files_.pool().At(rec.offset, sizeof(layout::OverlayDirent)));
+    uint64_t seen = uint64_t{rec.flags} << 32 | 3;
+    // @atomic overlay_dirent.{type, flags}  an entry that went back to the pool has a link there, and the CAS fails
+    return word != nullptr && A::Cas(word, seen, uint64_t{rec.flags & kCollided} << 32 | 3, std::memory_order_acq_rel);
   }
 
   /// Calls visit(name, rec) -> bool (go on) for every live name.
@@ -215,7 +225,7 @@ class PrivateNames {
   }
 
   int Revive(const NameRec& rec, uint64_t offset) {
-    if (rec.flags & kCollided) SetFlags(offset, kCollided);
+    if (rec.flags & kCollided) AddFlags(offset, kCollided);
     BucketRef ref = rec.ref;
     if (!files_.table().Replace(ref, offset)) return EAGAIN;
     files_.Retire(EntryType::kDirent, rec.offset);
@@ -266,8 +276,13 @@ class PrivateNames {
     return Find(dir, name, rec);
   }
 
-  void SetFlags(uint64_t offset, uint32_t flags) {
-    if (uint8_t* at = files_.pool().At(offset, sizeof(layout::OverlayDirent))) CopyIn<A>(at + 4, &flags, sizeof(flags));
+  void AddFlags(uint64_t offset, uint32_t flags) {
+    uint8_t* at = files_.pool().At(offset, sizeof(layout::OverlayDirent));
+    if (at == nullptr) return;
+    uint32_t all = 0;
+    CopyOut<A>(&all, at + 4, sizeof(all));
+    all |= flags;
+    CopyIn<A>(at + 4, &all, sizeof(all));
   }
 
   /// A slot of the directory for the entry, found from the name on so that creators do not meet; doubles the directory's

@@ -18,7 +18,11 @@ class Pages {
     header->slot_meta_offset = 4096;
     header->slot_data_offset = 8192;
     if (PageCacheView::Open(base, kCacheBytes, kSlots, 4096, view_) != 0) Broken("the page cache cannot be opened");
-    const auto options = PageCacheOptions{host.self(), host.home().parts().owners, FrontKind::kKernel, 200, 20};
+    PageCacheOptions options;
+    options.self = host.self();
+    options.owners = host.home().parts().owners;
+    options.wait_rounds = 200;
+    options.rounds = 20;
     cache_.emplace(view_, options, counts_.data(), &counters_);
     cache_->ReleaseHost(host.self().host);
     cache_->FreeDeadFills();
