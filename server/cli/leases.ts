@@ -58,5 +58,6 @@ export function addLeaseCommands(program: Command): void {
   const hosts = withApi(program.command('hosts').description('list the services on this region')).action(listHosts);
   withApi(hosts.command('fence <name>').description('declare a host dead, so that what it held is given back'))
     .option('--yes', 'it and all its workers are gone for good')
-    .action(fence);
+    // The options of `hosts` have the same names and take them, wherever they stand.
+    .action((name: string, _own, command: Command) => fence(name, command.optsWithGlobals()));
 }
