@@ -163,13 +163,18 @@ class FrontWorld {
       hostile.Word(bucket.hi);
     }
     hostile.Name(Buckets(), kBuckets * sizeof(Pair));
+    for (uint64_t* head : {&Header()->free_inode, &Header()->free_data, &Header()->free_dirent}) hostile.Link(head);
     const uint64_t end = Header()->pool_alloc;
-    for (uint64_t at = 0; at + 32 <= end && hostile.areas().size() < 200; at += 32) {
+    for (uint64_t at = 0; at + 32 <= end && hostile.areas().size() < 200; at += 16) {
       uint32_t type;
       std::memcpy(&type, PoolAt(at), sizeof(type));
       if (type == 0 || type > 1000) continue;
       hostile.Name(PoolAt(at), 48);
       hostile.Word(at);
+      if (type == 3) hostile.Target(at);
+      if (type == 3) hostile.Link(PoolAt(at) + offsetof(layout::OverlayDirent, next));
+      if (type == 3) hostile.Link(PoolAt(at) + offsetof(layout::OverlayDirent, dir_next));
+      if (type == 4) hostile.Link(PoolAt(at) + offsetof(layout::OverlayDirlist, first));
     }
   }
 

@@ -53,9 +53,12 @@ class World {
     std::memcpy(memory_.data() + kOverlayAt + 4096, (flags & 1 ? private_ : kernel_).data() + 4096, kOverlayBytes - 4096);
     if (flags & 1) At<layout::Superblock>(memory_, 0)->version ^= layout::kPrivateFrontBit;
     if (flags & 2) Seal(kRegistryAt);
-    ReadRegistry();
-    ReadFront(input);
-    ReadCache();
+    try {
+      ReadRegistry();
+      ReadFront(input);
+      ReadCache();
+    } catch (const Stopped&) {
+    }
     Hostile::Get().End();
   }
 

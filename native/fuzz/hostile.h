@@ -56,12 +56,17 @@ class Hostile {
     states_.clear();
     areas_.clear();
     words_.clear();
+    links_.clear();
+    targets_.clear();
   }
   /// Memory that the runs work on, and its state now as the one to start from.
   void Track(const Memory& memory) { states_.push_back({memory.data(), {memory.data(), memory.data() + memory.size()}}); }
   void Name(void* data, size_t bytes) { areas_.push_back({static_cast<uint8_t*>(data), bytes}); }
   /// A word worth writing anywhere: offsets of entries, keys, inode numbers.
   void Word(uint64_t word) { words_.push_back(word); }
+  /// A word that leads to an entry, and what leads to one: lists that come back, and shared tails.
+  void Link(void* word) { links_.push_back(static_cast<uint8_t*>(word)); }
+  void Target(uint64_t word) { targets_.push_back(word); }
 
   /// Back to the sound state; then the changes of the input's start.
   void Begin(Input& input) {
@@ -149,7 +154,8 @@ class Hostile {
                                           ~uint64_t{7}, ~uint64_t{15}, ~uint64_t{4095}, uint64_t{1} << 63, uint64_t{1} << 48,
                                           (uint64_t{1} << 48) - 1, uint64_t{1} << 20, (uint64_t{1} << 20) - 1, 4096, 65536};
     Change change;
-    const uint32_t kind = input.Below(10);
+    const uint32_t kind = input.Below(12);
+    if (kind >= 10 && !links_.empty() && !targets_.empty()) return ReadLink(input);
     change.length = kind == 0 ? 1 : kind == 1 ? 2 : kind <= 3 ? 4 : kind == 8 ? 16 : 8;
     change.at = Place(input, kind <= 1 ? 1 : kind <= 3 ? 4 : 8, change.length);
     uint64_t word = 0;
@@ -169,6 +175,14 @@ class Hostile {
     return change;
   }
 
+  Change ReadLink(Input& input) {
+    Change change;
+    change.length = 8;
+    change.at = links_[input.Below(static_cast<uint32_t>(links_.size()))];
+    std::memcpy(change.bytes, &targets_[input.Below(static_cast<uint32_t>(targets_.size()))], 8);
+    return change;
+  }
+
   void ReadTimed(Input& input) {
     Timed timed{input.U16() % 4096u, input.U8(), Read(input), {}};
     timed.other = timed.change;
@@ -179,6 +193,8 @@ class Hostile {
   std::vector<State> states_;
   std::vector<Area> areas_;
   std::vector<uint64_t> words_;
+  std::vector<uint8_t*> links_;
+  std::vector<uint64_t> targets_;
   std::vector<Timed> timed_;
   uint64_t steps_ = 0;
   uint64_t limit_ = kStepsMax;
