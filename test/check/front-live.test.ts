@@ -17,6 +17,7 @@ import { randomOf } from '../support/random.ts';
 import { seed } from '../support/seed.ts';
 
 const MiB = 2 ** 20;
+const killRounds = process.env.DAXSERVE_KILL_ROUNDS ? Number(process.env.DAXSERVE_KILL_ROUNDS) : undefined;
 const script = new URL('./front-child.js', import.meta.url).pathname;
 const children: ChildProcess[] = [];
 
@@ -88,7 +89,7 @@ it.each([false, true])(
   async (kernelMountable) => {
     const path = await fresh(kernelMountable);
     const random = randomOf(seed);
-    for (let round = 0; round < (kernelMountable ? 3 : 8); round++) {
+    for (let round = 0; round < (killRounds ?? (kernelMountable ? 3 : 8)); round++) {
       const writers = ['a', 'b'].map((name, i) => start(path, name, seed + round * 2 + i));
       for (const writer of writers) await until(writer, 1 + random(3));
       await sleep(random(20));
