@@ -98,7 +98,7 @@ describe.each(Object.keys(KINDS) as Kind[])('%s front', (kind) => {
 /** An operation that host row 4, long gone, had begun. */
 function begun(victim: FrontVictim, row: number, kind: number, args: readonly bigint[]): void {
   const at = victim.at('intent', row);
-  args.forEach((arg, i) => victim.u64(at + offsetOf(intentRow, 'arg0') + i * 8, arg));
+  for (const [i, arg] of args.entries()) victim.u64(at + offsetOf(intentRow, 'arg0') + i * 8, arg);
   const word = { state: INTENT_STATE.READY, kind, host: 4, host_generation: 9, sequence: 3 };
   victim.u64(at, encodeWord(intentWord, word));
 }
