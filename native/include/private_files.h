@@ -9,7 +9,7 @@
 // bucket; a sleeper would have to wake up exactly then, at the same key and offset.)
 //
 // inode entry, private front: `type` = 1 | truncations << 8 ; `flags` bit 0 DYING, bit 1 TRUNCATING, bits 12..31 pages that
-// a running truncation must look at ; `nlink` = pages of the base file that still show through ; directory: `size` = slots.
+// a running truncation or removal must look at ; `nlink` = pages of the base file that still show through ; directory: `size` = slots.
 #pragma once
 #include <utility>
 

@@ -5,6 +5,9 @@
 //   stress_worker prepare JOURNAL REGION TABLES.. 0 HOST-NAME SEED CONTENT   makes what is shared; all owners begin anew
 // TABLES: registry offset, intents offset, intents, chunks offset, boot id in hex. Exit code 3 and a line "BROKEN ..." when
 // something is there that must not be.
+#include <sys/prctl.h>
+
+#include <csignal>
 #include <memory>
 #include <string>
 
@@ -240,6 +243,7 @@ void Report(const Journal& journal) {
 
 int main(int argc, char** argv) {
   if (argc < 11) return 2;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   const std::string task = argv[1];
   uint64_t size = 0;
   int fd = -1;

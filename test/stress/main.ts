@@ -25,6 +25,9 @@ function summary(front: string, seconds: number, sums: StressSummary): string {
   ].join('\n');
 }
 
+// What lies in memory goes with us; the workers die with their parent.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+
 for (const front of values.front === 'both' ? ['private', 'kernel'] : [values.front]) {
   const started = performance.now();
   try {

@@ -48,6 +48,7 @@ export async function makeRegion(overlayBytes: number, kernelMountable: boolean)
   const remove = () => {
     for (const file of [path, journal]) rmSync(file, { force: true });
   };
+  process.once('exit', remove);
   try {
     const size = overlayBytes * 1.04 + (chunksForContents * 2 + 8) * MiB;
     const region = await Region.create({ path, size: Math.ceil(size / MiB) * MiB, overlayBytes, kernelMountable });
