@@ -208,6 +208,35 @@ async function readsTheOthersModel() {
   const names = (await service.call('GET', '/hosts')).body.items.map(({ name }) => name);
   assert.deepEqual(names.sort(), ['host0', 'second']);
   tell('read-there');
+  await model.close();
+}
+
+const stateOf = async (host) =>
+  (await service.call('GET', '/hosts')).body.items.find(({ name }) => name === host)?.state;
+const fenceSecond = () => command('bin/daxserve.js', 'hosts', 'fence', 'second', '--yes', '--url', service.url);
+
+/** Its heartbeat alone speaks: it lapses, and keeps what its workers hold until an operator says otherwise. */
+async function judgesTheOther() {
+  const alive = await fenceSecond();
+  assert.equal(alive.code, 1);
+  assert.match(alive.stderr, /is alive.*another kernel.*HOST_ALIVE/);
+  tell('judging');
+  await hear('paused');
+  await until(async () => (await stateOf('second')) === 'lapsed');
+  assert.equal((await service.call('DELETE', '/models/there')).body.code, 'MODEL_LEASED');
+  const { code, stdout, stderr } = await fenceSecond();
+  assert.equal(code, 0, stderr);
+  assert.match(stdout.toString(), /fenced second: .* 1 pins/);
+  assert.equal(await stateOf('second'), undefined);
+  tell('fenced');
+  await hear('came-back');
+  assert.equal(await stateOf('second'), 'live');
+  tell('seen');
+}
+
+async function theOtherLeaves() {
+  const model = await attach('there', { socket: service.socket, timeoutMs: 100_000 });
+  const tensors = digestsOf(model);
   await hear('left');
   const left = (await service.call('GET', '/hosts')).body.items.map(({ name }) => name);
   assert.deepEqual(left, ['host0']);
@@ -249,6 +278,8 @@ await run(async () => {
   tell('back');
   await step('a deletion waits for the worker of the other kernel', deleteWaitsForTheOther);
   await step('what the other kernel loads is read here', readsTheOthersModel);
+  await step('a silent host of the other kernel lapses, and is fenced by the command', judgesTheOther);
+  await step('the other leaves', theOtherLeaves);
   await step('an orderly stop, and the region is deleted', theEnd);
   await step('an image of mkdaxfs lies on the device and is read back', imageOnDevice);
 });

@@ -83,8 +83,30 @@ async function loadHere() {
   await service.load('/run/models/there', 'there');
   const own = await attach('there', { socket: service.socket, timeoutMs: 100_000 });
   tell('loaded-there', { tensors: digestsOf(own) });
-  await own.close();
   await hear('read-there');
+  model = own;
+}
+
+/** Paused for longer than the limit, and even fenced by an operator who thinks it gone. */
+async function pausedAndBack() {
+  await hear('judging');
+  const reattached = new Promise((resolve) => model.once('reattached', resolve));
+  service.process.child.kill('SIGSTOP');
+  tell('paused');
+  await hear('fenced');
+  service.process.child.kill('SIGCONT');
+  await reattached;
+  const { body } = await service.call('GET', '/hosts');
+  assert.deepEqual(body.items.map(({ name, state }) => [name, state]).sort(), [
+    ['host0', 'live'],
+    ['second', 'live'],
+  ]);
+  tell('came-back');
+  await hear('seen');
+  await model.close();
+}
+
+async function leave() {
   assert.equal(await service.stop('SIGTERM'), 0);
   tell('left');
 }
@@ -97,5 +119,7 @@ await run(async () => {
   await hear('back');
   tell('attached');
   await step('its worker keeps the bytes, over a kill of its own service', holdOn);
-  await step('it loads a model for both, and leaves', loadHere);
+  await step('it loads a model for both', loadHere);
+  await step('paused and taken for dead, it comes back as a new host, and so does its worker', pausedAndBack);
+  await step('it leaves', leave);
 });
