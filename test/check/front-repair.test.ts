@@ -123,6 +123,8 @@ it('a move that stopped between its two names is finished', async () => {
   const victim = new FrontVictim(originals.private.path);
   onTestFinished(() => victim.dispose());
   const { entry, ino } = victim.name('small');
+  // Row 2 holds both names: the source by this, the target by its copy.
+  victim.setName('small', 'flags', 4 | (2 << 8));
   const target = victim.take(overlayDirent.size, 16);
   victim.mapping.write(victim.poolAt(target), victim.mapping.read(victim.poolAt(entry), overlayDirent.size));
   victim.mapping.write(victim.poolAt(target) + offsetOf(overlayDirent, 'name'), Buffer.from('moved'));
@@ -132,8 +134,8 @@ it('a move that stopped between its two names is finished', async () => {
   expect(victim.overlay().find(slotKey)).toBeUndefined();
   expect(victim.editor().insert(slotKey, target)).toBe(true);
   expect(victim.editor().insert(direntKey(1n, Buffer.from('moved')), target)).toBe(true);
-  victim.setName('small', 'flags', 4 | (2 << 8));
-  begun(victim, 2, INTENT_KIND.RENAME, [1n, BigInt(entry), 0n, BigInt(ino), BigInt(target)]);
+  const published = 1n;
+  begun(victim, 2, INTENT_KIND.RENAME, [1n, BigInt(entry), 0n, BigInt(ino), BigInt(target) | published]);
   expect((await victim.check()).findings).toEqual([]);
   const { after } = await victim.repair();
   expect(after).toMatchObject({ findings: [], leftovers: [] });
