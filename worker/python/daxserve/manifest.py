@@ -29,6 +29,9 @@ class TensorInfo(NamedTuple):
         return self.length
 
 
+_make = TensorInfo._make
+
+
 class Manifest(NamedTuple):
     format: str
     metadata: Dict[str, Any]
@@ -42,7 +45,7 @@ def parse_manifest(data: bytes) -> Manifest:
         if raw["version"] != _VERSION:
             _refuse(f"its version is {raw['version']!r}: install the daxserve package that fits the service")
         tensors = {
-            t["name"]: TensorInfo(t["name"], t["dtype"], tuple(t["shape"]), t["file"], t["offset"], t["length"])
+            t["name"]: _make((t["name"], t["dtype"], tuple(t["shape"]), t["file"], t["offset"], t["length"]))
             for t in raw["tensors"]
         }
         return Manifest(raw.get("format") or "files", raw.get("metadata") or {}, tensors)

@@ -224,6 +224,8 @@ def _read_manifest(region: RegionMap, handle: Handle, wanted: Optional[Sequence[
         raise error_for("WORKER_BAD_HANDLE", f"The service sent a handle without {MANIFEST_PATH}.")
     size = file.info.size
     manifest = parse_manifest(bytes(region.view(_locate(file, 0, size), size)))
+    if wanted is None and {t.file for t in manifest.tensors.values()} <= handle.files.keys():
+        return manifest
     names = manifest.tensors if wanted is None else wanted
     kept = {name: manifest.tensors[name] for name in names if name in manifest.tensors}
     return manifest._replace(tensors={name: t for name, t in kept.items() if t.file in handle.files})
