@@ -1,5 +1,5 @@
 // A fuzzing engine for machines without libFuzzer: replays files, then runs inputs made from a seed.
-//   fuzz_x [--seed N] [--runs N] [--seconds S] [FILE | DIRECTORY]...
+//   fuzz_x [--seed N] [--runs N] [--seconds S] [--save FILE] [FILE | DIRECTORY]...
 // Run i of seed n is run 0 of seed n + i, so a failure is replayed by the seed that is printed. Without --seed:
 // DAXSERVE_SEED, else any.
 #include <dirent.h>
@@ -94,6 +94,8 @@ struct Options {
   uint64_t seed = 0, runs = 0;
   double seconds = 0;
   std::vector<std::string> files;
+  /// Where the input of `seed` is written, instead of running it.
+  std::string save;
 };
 
 Options Parse(int argc, char** argv) {
@@ -106,6 +108,7 @@ Options Parse(int argc, char** argv) {
     if (arg == "--seed") options.seed = std::strtoull(value, nullptr, 10), i++;
     else if (arg == "--runs") options.runs = std::strtoull(value, nullptr, 10), i++;
     else if (arg == "--seconds") options.seconds = std::strtod(value, nullptr), i++;
+    else if (arg == "--save") options.save = value, i++;
     else Load(arg, options.files);
   }
   return options;
@@ -125,6 +128,10 @@ int main(int argc, char** argv) {
     known.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
     std::snprintf(now, sizeof(now), "file %s", path.c_str());
     Run(known.back());
+  }
+  if (!options.save.empty()) {
+    const Bytes input = Make(options.seed, known);
+    return std::ofstream(options.save, std::ios::binary).write(reinterpret_cast<const char*>(input.data()), static_cast<std::streamsize>(input.size())) ? 0 : 2;
   }
   const auto start = std::chrono::steady_clock::now();
   auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };

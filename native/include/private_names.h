@@ -236,6 +236,8 @@ class PrivateNames {
   void MarkCollided(const NameRec& rec) {
     layout::OverlayDirent entry;
     if (!files_.CopyEntry(rec.ref, &entry, sizeof(entry)) || !files_.table().Still(rec.ref)) return;
+    // Another read of the same bytes: what was a name before may be none now.
+    if (!IsDirent(entry)) return;
     entry.flags |= kCollided;
     const auto offset = NewEntry(entry);
     if (offset) Exchange(entry.parent_ino, NameOf(entry), rec, *offset);
