@@ -9,7 +9,7 @@ import { serverError } from './errors.ts';
 import { type Ending, Expiry } from './expiry.ts';
 import { stopping } from './problem.ts';
 import { randomText } from './random-text.ts';
-import type { GrantedHandle, Handle, HandleFile, HandleRequest, LeaseBook } from './services.ts';
+import type { GrantedHandle, Handle, HandleRequest, LeaseBook } from './services.ts';
 import type { ContentView } from './store/content-views.ts';
 import { rangesOf } from './store/holds.ts';
 import type { RegionModelStore } from './store/model-store.ts';
@@ -34,7 +34,7 @@ interface Lease {
   readonly model: string;
   /** As it was when the lease began. */
   readonly content: Content;
-  readonly files: readonly HandleFile[];
+  readonly buffers: Handle['buffers'];
   worker: Worker | null;
   /** Null once attached. */
   ending: Ending<Lease> | null;
@@ -134,11 +134,11 @@ export class RegionLeaseBook implements LeaseBook {
     // Held before anything is read: from here on the bytes stay.
     if (!this.#context.holds.acquire(content)) throw beingRemoved(full);
     try {
-      const files = selectFiles(await this.#context.views.view(content), request);
+      const buffers = selectBuffers(await this.#context.views.view(content), request);
       if (this.#closed) throw stopping();
       this.#touch(content);
       const id = randomText(12);
-      const lease: Lease = { id, token, model: full, content, files, worker: null, ending: null, told: false };
+      const lease: Lease = { id, token, model: full, content, buffers, worker: null, ending: null, told: false };
       this.#leases.set(id, lease);
       return lease;
     } catch (error) {
@@ -155,7 +155,7 @@ export class RegionLeaseBook implements LeaseBook {
   }
 
   /** As it is shown, without its token. */
-  #handle({ id, model, content, files, ending }: Lease): Handle {
+  #handle({ id, model, content, buffers, ending }: Lease): Handle {
     const { uuid, path, sizeBytes, mapAlignment } = this.#context.region;
     return {
       id,
@@ -165,7 +165,7 @@ export class RegionLeaseBook implements LeaseBook {
       digest: content.digest!,
       region: { uuid, path, size: sizeBytes, mapAlignment },
       socket: this.socketPath,
-      buffers: [{ size: sizeBytes, files: [...files] }],
+      buffers,
       manifest: '.daxserve/manifest.json',
       expiresAt: ending?.at ?? null,
     };
@@ -279,12 +279,13 @@ function checkWanted(full: string, content: Content, { digest, revision }: Handl
 }
 
 /** The files that hold what was asked for, the manifest always among them. */
-function selectFiles(view: ContentView, { tensors, files }: HandleRequest): readonly HandleFile[] {
-  if (!tensors && !files) return view.files;
+function selectBuffers(view: ContentView, { tensors, files }: HandleRequest): Handle['buffers'] {
+  if (!tensors && !files) return view.buffers;
   const wanted = new Set<string>();
   for (const path of files ?? []) wanted.add(known(view.byPath.has(path), path));
   for (const name of tensors ?? []) wanted.add(view.fileOfTensor.get(known(view.fileOfTensor.has(name), name))!);
-  return view.files.filter((file) => wanted.has(file.path) || file.path === '.daxserve/manifest.json');
+  const kept = view.files.filter((file) => wanted.has(file.path) || file.path === '.daxserve/manifest.json');
+  return view.buffers.map(({ size }) => ({ size, files: kept }));
 }
 
 function known(found: boolean, name: string): string {

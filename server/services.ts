@@ -115,6 +115,7 @@ export interface Handle {
   digest: string;
   region: { uuid: string; path: string | null; size: number; mapAlignment: number };
   socket: string | null;
+  /** The same array in every handle to a whole content. */
   buffers: { size: number; files: HandleFile[] }[];
   manifest: '.daxserve/manifest.json';
   expiresAt: string | null;

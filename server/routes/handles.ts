@@ -2,10 +2,31 @@
 import Type from 'typebox';
 import { pageByKey } from '../paging.ts';
 import { listOf } from '../schemas/common.ts';
-import { Handle, HandleBody, HandleInList, HandleParams, HandlesQuery, RenewBody } from '../schemas/handle.ts';
+import {
+  HandleBody,
+  HandleInList,
+  HandleParams,
+  Handle as HandleSchema,
+  HandlesQuery,
+  RenewBody,
+} from '../schemas/handle.ts';
 import { ModelParams } from '../schemas/model.ts';
 import { problems } from '../schemas/problem.ts';
+import type { Handle } from '../services.ts';
 import type { App, Deps } from '../web.ts';
+
+/** Of `buffers`, which are most of an answer and the same in all handles to a whole content. */
+const bufferTexts = new WeakMap<Handle['buffers'], string>();
+
+/** JSON of a handle. */
+export function textOf({ buffers, ...rest }: Handle): string {
+  let text = bufferTexts.get(buffers);
+  if (text === undefined) {
+    text = JSON.stringify(buffers);
+    bufferTexts.set(buffers, text);
+  }
+  return `${JSON.stringify(rest).slice(0, -1)},"buffers":${text}}`;
+}
 
 function reserveRoute(app: App, { lifecycle }: Deps): void {
   app.post(
@@ -18,12 +39,13 @@ function reserveRoute(app: App, { lifecycle }: Deps): void {
         summary: 'Reserve a lease; attach it on the worker socket before it expires',
         params: ModelParams,
         body: HandleBody,
-        response: { 201: Handle, ...problems(400, 401, 404, 409, 413, 415, 500, 501, 503) },
+        response: { 201: HandleSchema, ...problems(400, 401, 404, 409, 413, 415, 500, 501, 503) },
       },
     },
     async (request, reply) => {
       const handle = await lifecycle.services.leases.reserve(request.params.name, request.body);
-      return reply.code(201).header('location', `/handles/${handle.id}`).send(handle);
+      reply.code(201).header('location', `/handles/${handle.id}`).type('application/json; charset=utf-8');
+      return reply.serializer(textOf).send(handle);
     },
   );
 }
@@ -55,7 +77,7 @@ export function handleRoutes(app: App, deps: Deps): void {
         summary: 'Move the end of an unattached lease',
         params: HandleParams,
         body: RenewBody,
-        response: { 200: Handle, ...problems(400, 401, 404, 410, 413, 415, 500, 503) },
+        response: { 200: HandleSchema, ...problems(400, 401, 404, 410, 413, 415, 500, 503) },
       },
     },
     async (request) => lifecycle.services.leases.renew(request.params.id, request.body.ttlSeconds),

@@ -3,7 +3,7 @@ import { type Content, contentFilesPaced, type FilePlace, type Region } from '..
 import { decodeManifestPaced, MANIFEST_PATH, type Manifest } from '../../loaders/index.ts';
 import type { ContentRef } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
-import type { HandleFile } from '../services.ts';
+import type { Handle, HandleFile } from '../services.ts';
 import type { Holds } from './holds.ts';
 import { keyOf } from './names.ts';
 
@@ -11,6 +11,8 @@ export interface ContentView {
   readonly manifest: Manifest;
   /** Every file, the manifest first, as handles show it: `bufferOffset` counts from the start of the region. */
   readonly files: readonly HandleFile[];
+  /** What a handle to all files shows: one buffer, the region. */
+  readonly buffers: Handle['buffers'];
   /** file path -> its entry in `files`. */
   readonly byPath: ReadonlyMap<string, HandleFile>;
   /** tensor name -> file path. */
@@ -108,6 +110,7 @@ export class ContentViews {
     return {
       manifest,
       files,
+      buffers: [{ size: this.#region.sizeBytes, files }],
       byPath: new Map(files.map((file) => [file.path, file])),
       fileOfTensor: new Map(manifest.tensors.map((tensor) => [tensor.name, tensor.file])),
     };

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { Compile } from 'typebox/compile';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { regionView } from '../../server/region-view.ts';
+import { Handle } from '../../server/schemas/handle.ts';
 import { Model } from '../../server/schemas/model.ts';
 import { RegionInfo } from '../../server/schemas/region.ts';
 import type { App } from '../../server/web.ts';
@@ -79,7 +80,17 @@ test('what cannot be loaded', async () => {
 test('handles: reserve, list, renew, release', async () => {
   const got = await call('POST', '/models/org%2Fone/handles', { ttlSeconds: 30 });
   expect(got).toMatchObject({ status: 201, body: { model: 'org/one:latest', token: expect.any(String) } });
+  expect([...Compile(Handle).Errors(got.body)]).toEqual([]);
   const id = String(got.body.id);
+  // The answer is put together from texts; what is listed goes through the schema's serializer.
+  const { token: _, ...shown } = got.body;
+  const [entry] = ((await call('GET', '/handles')).body as { items: Record<string, unknown>[] }).items;
+  expect({ ...entry }).toEqual({ ...shown, worker: null });
+  const [{ files }] = got.body.buffers as [{ files: { path: string }[] }];
+  const path = files.at(-1)!.path;
+  const other = await call('POST', '/models/org%2Fone/handles', { files: [path] });
+  expect(other.body).toMatchObject({ buffers: [{ files: [{ path: '.daxserve/manifest.json' }, { path }] }] });
+  await call('DELETE', `/handles/${other.body.id}`);
   const listed = (await call('GET', '/handles')).body as { items: { id: string; worker: null }[] };
   expect(listed.items).toMatchObject([{ id, worker: null }]);
   expect(JSON.stringify(listed)).not.toContain(String(got.body.token));
