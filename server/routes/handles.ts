@@ -15,17 +15,21 @@ import { problems } from '../schemas/problem.ts';
 import type { Handle } from '../services.ts';
 import type { App, Deps } from '../web.ts';
 
-/** Of `buffers`, which are most of an answer and the same in all handles to a whole content. */
-const bufferTexts = new WeakMap<Handle['buffers'], string>();
+/** What is the same in all handles to a whole content, and most of an answer; by its `buffers`, which are the same array. */
+const sharedTexts = new WeakMap<Handle['buffers'], string>();
+
+function sharedText(handle: Handle): string {
+  const { id: _, token: __, model: ___, expiresAt: ____, ...shared } = handle;
+  const text = JSON.stringify(shared).slice(1);
+  sharedTexts.set(handle.buffers, text);
+  return text;
+}
 
 /** JSON of a handle. */
-export function textOf({ buffers, ...rest }: Handle): string {
-  let text = bufferTexts.get(buffers);
-  if (text === undefined) {
-    text = JSON.stringify(buffers);
-    bufferTexts.set(buffers, text);
-  }
-  return `${JSON.stringify(rest).slice(0, -1)},"buffers":${text}}`;
+function textOf(handle: Handle): string {
+  const { id, token, model, expiresAt } = handle;
+  const own = JSON.stringify({ id, token, model, expiresAt }).slice(0, -1);
+  return `${own},${sharedTexts.get(handle.buffers) ?? sharedText(handle)}`;
 }
 
 function reserveRoute(app: App, { lifecycle }: Deps): void {
