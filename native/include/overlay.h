@@ -413,6 +413,8 @@ class Overlay {
   int PutTarget(const NameRec& source, uint64_t to_dir, std::string_view to, bool replace, uint32_t row, uint64_t& replaced) {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       Child target;
+      // What was there at an earlier look may have been moved elsewhere, and lives on.
+      replaced = 0;
       int error = Unclaimed(to_dir, to, target);
       if (error != 0 && error != ENOENT) return error;
       if (error == ENOENT) {

@@ -174,6 +174,28 @@ void RenameDuel() {
   });
 }
 
+/// What a rename wanted to replace is moved away meanwhile, and lives on there.
+template <typename F>
+void RenameOverMoved() {
+  static uint64_t a, b;
+  auto setup = [] {
+    auto overlay = Host<F>(7);
+    DET_CHECK(overlay.Create(1, "a", 0644, 0, 0, a) == 0 && WriteAt(overlay, a, 0, "one") == 0);
+    DET_CHECK(overlay.Create(1, "b", 0644, 0, 0, b) == 0 && WriteAt(overlay, b, 0, "two") == 0);
+  };
+  auto move = [](int actor, const char* from, const char* to) {
+    return [=] { results[actor] = Host<F>(static_cast<uint32_t>(actor)).Rename(1, from, 1, to, true); };
+  };
+  Run<F>("a rename over a name that is moved away", setup, {move(0, "a", "b"), move(1, "b", "c")}, [] {
+    const auto names = Recovered<F>();
+    auto overlay = Host<F>(7);
+    for (const auto& [name, ino] : names) DET_CHECK(ReadAll(overlay, ino) == (ino == a ? "one" : "two"));
+    if (results[1] == 0) DET_CHECK(names.count("c"));
+    if (results[0] == 0) DET_CHECK(names.count("a") == 0);
+    if (names.count("c") && names.at("c") == a) DET_CHECK(results[0] == 0 || det::Crashed(0));
+  });
+}
+
 template <typename F>
 void UnlinkDuel() {
   static uint64_t ino;
@@ -407,6 +429,7 @@ void Both() {
   RenameSeen<F>();
   RenameReplace<F>();
   RenameDuel<F>();
+  RenameOverMoved<F>();
   UnlinkDuel<F>();
   RmdirBesideCreate<F>();
   WritersOfOnePage<F>();
