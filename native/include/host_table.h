@@ -52,8 +52,8 @@ class HostTable {
   }
 
   /// Takes a FREE row, or in any state the row of a predecessor of the same name or of a host of the same kernel.
-  /// Nothing when the row is another's, or while a live survivor cleans it up: that ends soon. The caller holds the row's lock, so a host of this kernel in it is dead, and has
-  /// seen that no host of this name beats on another.
+  /// Nothing when the row is another's, or while a live survivor cleans it up: that ends soon. The caller holds the row's
+  /// lock, so a host of this kernel in it is dead, and has seen that no host of this name beats on another.
   std::optional<HostRef> Attach(uint32_t row, const HostIdentity& identity, uint64_t now_ms) {
     uint64_t word = Word(row);
     for (int tries = 0; tries < kTriesMax; tries++) {

@@ -1,18 +1,12 @@
 /** The operator's word that a host and all its workers are gone: what it held is given back. */
 import { findBeating, type Host, isRowLocked, lockDomain, readHostRow } from '../../daxfs/index.ts';
+import type { Recovered } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
+import { emitRecovered } from './recovered.ts';
 import type { StoreContext } from './store-context.ts';
 
 /** What a fenced host had left. */
-export interface Fenced {
-  name: string;
-  /** Loads that were undone. */
-  contents: number;
-  chunks: number;
-  names: number;
-  /** Contents that it held for its workers. */
-  pins: number;
-}
+export type Fenced = Recovered & { name: string };
 
 type FencingContext = Pick<StoreContext, 'region' | 'registry' | 'log' | 'emit'>;
 
@@ -45,13 +39,7 @@ export async function fenceHost(context: FencingContext, name: string): Promise<
   registry.lapse(host);
   const here = host.bootId === lockDomain(region).toString('hex');
   const undone = registry.recover(host.index, here ? 'dead' : 'gone');
-  for (const [kind, count] of [
-    ['content', undone.contents],
-    ['chunk', undone.chunks],
-    ['name', undone.names],
-    ['host-bit', undone.pins],
-  ] as const)
-    if (count > 0) emit({ type: 'recovered', kind, count });
+  emitRecovered(emit, undone);
   log.info({ event: 'host.fenced', host: name, row: host.index, ...undone }, 'an operator declared a host dead');
   return { name, ...undone };
 }

@@ -2,7 +2,6 @@
 import { EventEmitter } from 'node:events';
 import { hostIdentity, type Region, Registry, takeHostRow } from '../../daxfs/index.ts';
 import type { SourcePolicy } from '../../loaders/index.ts';
-import type { Recovered } from '../../native/index.ts';
 import { RegionLeaseBook } from '../leases.ts';
 import type { StoreEvent } from '../services.ts';
 import { ContentViews } from './content-views.ts';
@@ -11,6 +10,7 @@ import { Gate } from './gate.ts';
 import { Holds } from './holds.ts';
 import { RegionModelStore } from './model-store.ts';
 import { Reaper } from './reaper.ts';
+import { emitRecovered } from './recovered.ts';
 import type { StoreContext, StoreLog } from './store-context.ts';
 
 export interface OpenStoreOptions {
@@ -42,15 +42,6 @@ export interface OpenedStore {
   close(): Promise<void>;
 }
 
-function recoveredEvents({ contents, chunks, names }: Recovered): StoreEvent[] {
-  const counts = [
-    { kind: 'content', count: contents },
-    { kind: 'chunk', count: chunks },
-    { kind: 'name', count: names },
-  ] as const;
-  return counts.filter(({ count }) => count > 0).map((undone) => ({ type: 'recovered', ...undone }));
-}
-
 /** @throws DaxfsError DAXFS_HOST_BUSY when this host id is serving the region already */
 export async function openStore(options: OpenStoreOptions): Promise<OpenedStore> {
   const { region, sources, evict, log, handlesMax = 65_536, now = Date.now } = options;
@@ -61,7 +52,7 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
   const identity = hostIdentity(options.hostId, region);
   const lock = await takeHostRow(region, identity, (index) => {
     const { recovered } = registry.attach(index, identity);
-    for (const event of recoveredEvents(recovered)) emit(event);
+    emitRecovered(emit, recovered);
     log.info({ event: 'host.attached', host: identity.name, row: index, ...recovered }, 'attached to the region');
   });
   try {

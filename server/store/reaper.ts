@@ -1,7 +1,8 @@
 /** Gives memory back in the background: settles our bits, frees what drains, undoes what dead hosts left. */
 import { type Content, type Host, isRowLocked, lockDomain, tryLockAttaching } from '../../daxfs/index.ts';
-import type { ContentRef } from '../../native/index.ts';
+import type { ContentRef, Recovered } from '../../native/index.ts';
 import { Heartbeats } from './heartbeats.ts';
+import { emitRecovered, recoveredCounts } from './recovered.ts';
 import type { StoreContext } from './store-context.ts';
 import { Unnamed } from './unnamed.ts';
 
@@ -113,8 +114,7 @@ export class Reaper {
     // Recovering: an attach or a survivor that was cut short.
     const fresh = registry.lapse(host);
     if (!fresh && host.state === 'live') return;
-    const { contents, chunks, names } = registry.recover(host.index, 'lapsed');
-    this.#tell(host, fresh, { content: contents, chunk: chunks, name: names, 'host-bit': 0 });
+    this.#tell(host, fresh, registry.recover(host.index, 'lapsed'));
   }
 
   /** While hosts may not attach: a successor in the row would lose the bits that it has just set. */
@@ -138,16 +138,14 @@ export class Reaper {
     const key = `${host.index}@${host.generation}`;
     if (!fresh && free.length === 0 && pinned.length > 0 && this.#undone.has(key)) return;
     this.#undone.add(key);
-    const { contents, chunks, names } = registry.recover(host.index);
-    this.#tell(host, fresh, { content: contents, chunk: chunks, name: names, 'host-bit': free.length });
+    this.#tell(host, fresh, { ...registry.recover(host.index), pins: free.length });
   }
 
-  #tell(host: Host, fresh: boolean, undone: Record<'content' | 'chunk' | 'name' | 'host-bit', number>): void {
+  #tell(host: Host, fresh: boolean, undone: Recovered): void {
     const { log, emit } = this.#context;
-    for (const [kind, count] of Object.entries(undone)) {
-      if (count > 0) emit({ type: 'recovered', kind: kind as keyof typeof undone, count });
-    }
-    if (fresh)
-      log.info({ event: 'host.recovered', host: host.name, ...undone }, 'undid what a dead or silent host had claimed');
+    emitRecovered(emit, undone);
+    if (!fresh) return;
+    const fields = { event: 'host.recovered', host: host.name, ...recoveredCounts(undone) };
+    log.info(fields, 'undid what a dead or silent host had claimed');
   }
 }
