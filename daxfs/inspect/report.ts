@@ -1,4 +1,5 @@
 /** The numbers of `daxfs-inspect status` and `overlay`, as objects and as text. */
+import type { PageCacheFacts } from '../../native/index.ts';
 import type { ByteSource } from '../byte-source.ts';
 import { decode, offsetOf } from '../codec.ts';
 import type { Superblock } from '../image.ts';
@@ -58,18 +59,7 @@ export interface StatusReport {
   region: null | { uuid: string; size: number; registryOffset: number; registrySize: number };
 }
 
-export interface PageCacheTotals {
-  hits: number;
-  misses: number;
-  fills: number;
-  fillErrors: number;
-  evictions: number;
-  pendingWaits: number;
-  fallbacks: number;
-  takeovers: number;
-  sourceReads: number;
-  sourceBytes: number;
-}
+export type PageCacheTotals = Omit<PageCacheFacts, 'attached' | 'hasSource' | 'sourceStamp' | 'slots'>;
 
 /** Numbers of the header; list heads are pool offsets, null = empty. */
 export interface OverlayReport {
