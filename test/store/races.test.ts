@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { encodeWord, offsetOf } from '../../daxfs/codec.ts';
 import { hostIdentity, Region, Registry, tryLockAttaching } from '../../daxfs/index.ts';
 import { contentRow, NAME_STATE, NO_CONTENT, nameRow, nameWord } from '../../daxfs/layout.ts';
+import { resolveSource } from '../../loaders/index.ts';
 import type { ContentRef } from '../../native/index.ts';
 import type { OpenedStore } from '../../server/store/open-store.ts';
 import { graceMs } from '../../server/store/unnamed.ts';
@@ -48,6 +49,13 @@ async function unnamed(source: string): Promise<ContentRef> {
   const ref = refOf(contentOf('lost:latest'));
   t.store.names.remove('lost:latest', ref);
   return ref;
+}
+
+/** Claims `source` for a host: its loads wait until the returned function gives the claim back. */
+async function claimed(source: string, { registry }: OpenedStore): Promise<() => void> {
+  const claim = registry.claim((await resolveSource(source, { roots: [t.dir] })).key);
+  if (claim.outcome !== 'claimed') throw new Error(`the claim is ${claim.outcome}`);
+  return () => registry.abandon(claim);
 }
 
 /** Flips a bit of the content's row behind its words. */
@@ -240,19 +248,31 @@ describe('loads', () => {
 
   it('survive the end of the load that they joined, whether it fails or is cancelled', async () => {
     const source = t.model('a', 16);
-    await Promise.all([t.store.load({ source, name: 'a' }), t.store.load({ source, name: 'c' })]);
-    expect((await t.store.remove('a', { drain: false })).outcome).toBe('cancelling');
-    expect((await t.store.settled('c')).state).toBe('ready');
+    let outcome: string | undefined;
+    t.store.onEvent((event) => {
+      if (event.type !== 'phase' || event.phase !== 'copying' || outcome) return;
+      outcome = 'asked';
+      void t.store.remove('a', { drain: false }).then((removed) => (outcome = removed.outcome));
+    });
+    const release = await claimed(source, t.opened);
+    await t.store.load({ source, name: 'a' });
+    await t.store.load({ source, name: 'c' });
+    release();
     expect((await t.store.settled('a')).state).toBe('cancelled');
+    expect(outcome).toBe('cancelling');
+    expect((await t.store.settled('c')).state).toBe('ready');
   });
 
   it('of another host go on when the one that waits for them is cancelled', async () => {
     const source = t.model('a', 32);
     const other = await t.second('second');
+    const release = await claimed(source, other);
     await other.store.load({ source, name: 'theirs' });
     await t.store.load({ source, name: 'mine' });
-    await t.store.remove('mine', { drain: false });
+    expect((await t.store.remove('mine', { drain: false })).outcome).toBe('cancelling');
     expect((await t.store.settled('mine')).state).toBe('cancelled');
+    expect((await other.store.get('theirs')).state).toBe('loading');
+    release();
     expect((await other.store.settled('theirs')).state).toBe('ready');
     await other.close();
   });
