@@ -42,6 +42,13 @@ export const ConfigSchema = Type.Object(
     numa: Type.Optional(Type.String({ pattern: '^(interleave|bind:[0-9]{1,4})$', description: 'NUMA placement' })),
     handles: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'leases at most' }),
     evict: Type.Boolean({ description: 'drop least recently used contents when a load needs room' }),
+    deadAfter: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 604_800,
+        description: 'seconds of silence that prove a host of another kernel gone; never when absent',
+      }),
+    ),
     logLevel: Choice(
       ['auto', 'trace', 'debug', 'info', 'warn', 'error', 'silent'],
       'what the log on standard error carries; auto: warn on a terminal, info elsewhere',

@@ -74,6 +74,7 @@ export async function openServices(options: OpenOptions): Promise<OpenedServices
       ...(config.hostId !== undefined && { hostId: config.hostId }),
       sources: { roots: sourceRoots(config, env) },
       evict: config.evict,
+      ...(config.deadAfter !== undefined && { deadAfterMs: config.deadAfter * 1000 }),
       handlesMax: config.handles,
       onEvent,
       onLost,

@@ -2,7 +2,7 @@
 import { findBeating, type Host, isRowLocked, lockDomain, readHostRow } from '../../daxfs/index.ts';
 import type { Recovered } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
-import { emitRecovered } from './recovered.ts';
+import { emitRecovered, recoveredCounts } from './recovered.ts';
 import type { StoreContext } from './store-context.ts';
 
 /** What a fenced host had left. */
@@ -31,15 +31,25 @@ async function refuseAlive({ region, registry }: FencingContext, host: Host): Pr
  * @throws ServerError HOST_NOT_FOUND, HOST_ALIVE
  */
 export async function fenceHost(context: FencingContext, name: string): Promise<Fenced> {
-  const { region, registry, log, emit } = context;
+  const { region, registry } = context;
   const host = registry.hosts().find((one) => one.name === name);
   if (!host)
     throw serverError('HOST_NOT_FOUND', `There is no host ${JSON.stringify(name)}; "daxserve hosts" lists them.`);
   await refuseAlive(context, host);
-  registry.lapse(host);
   const here = host.bootId === lockDomain(region).toString('hex');
-  const undone = registry.recover(host.index, here ? 'dead' : 'gone');
+  return declareDead(context, host, here ? 'dead' : 'gone', 'an operator says so');
+}
+
+/** Undoes the claims of a dead host; of one whose workers are `gone` as well the pins too. @param why for the log */
+export function declareDead(context: FencingContext, host: Host, proof: 'dead' | 'gone', why: string): Fenced {
+  const { registry, log, emit } = context;
+  registry.lapse(host);
+  const undone = registry.recover(host.index, proof);
   emitRecovered(emit, undone);
-  log.info({ event: 'host.fenced', host: name, row: host.index, ...undone }, 'an operator declared a host dead');
+  const { name, index: row } = host;
+  log.warn(
+    { event: 'host.fenced', host: name, row, ...recoveredCounts(undone) },
+    `a host is taken for ${proof}: ${why}`,
+  );
   return { name, ...undone };
 }

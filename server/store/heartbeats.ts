@@ -19,15 +19,17 @@ export class Heartbeats {
   }
 
   /**
-   * The hosts that have not beaten for the limit while we looked.
-   * @param hosts of other kernels, those that have lapsed left out
+   * The hosts that have not beaten for the limit while we looked, and for how long (milliseconds).
+   * @param hosts of other kernels
    * @param now milliseconds of a clock that does not jump
    */
-  silent(hosts: readonly Host[], now: number): Host[] {
+  silent(hosts: readonly Host[], now: number): { host: Host; silentMs: number }[] {
     // After a pause of our own nothing is known: the others may have been paused with us.
     if (now - this.#lookedAt > this.#limitMs / 2) this.#seen.clear();
     this.#lookedAt = now;
-    return hosts.filter((host) => now - this.#movedAt(host, now) >= this.#limitMs);
+    return hosts
+      .map((host) => ({ host, silentMs: now - this.#movedAt(host, now) }))
+      .filter(({ silentMs }) => silentMs >= this.#limitMs);
   }
 
   #movedAt({ index, generation, heartbeat }: Host, now: number): number {

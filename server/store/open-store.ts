@@ -19,6 +19,8 @@ export interface OpenStoreOptions {
   hostId?: string;
   sources: SourcePolicy;
   evict: boolean;
+  /** As in StoreContext; default: never. */
+  deadAfterMs?: number;
   log: StoreLog;
   /** Leases at most; default 65,536. */
   handlesMax?: number;
@@ -44,7 +46,7 @@ export interface OpenedStore {
 
 /** @throws DaxfsError DAXFS_HOST_BUSY when this host id is serving the region already */
 export async function openStore(options: OpenStoreOptions): Promise<OpenedStore> {
-  const { region, sources, evict, log, handlesMax = 65_536, now = Date.now } = options;
+  const { region, sources, evict, deadAfterMs = Number.POSITIVE_INFINITY, log, now = Date.now } = options;
   const events = new EventEmitter();
   const emit = (event: StoreEvent) => void events.emit('event', event);
   if (options.onEvent) events.on('event', options.onEvent);
@@ -59,13 +61,13 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
     const holds = new Holds(region, registry);
     const views = new ContentViews(region, holds);
     const gate = new Gate(loadsMax);
-    const context: StoreContext = { region, registry, holds, views, gate, sources, evict, log, now, emit };
+    const context: StoreContext = { region, registry, holds, views, gate, sources, evict, deadAfterMs, log, now, emit };
     const store = new RegionModelStore(context, events);
     const reaper = new Reaper(context, {
       onDraining: (content) => store.tellDraining(content),
       onLost: options.onLost ?? (() => {}),
     });
-    const leases = new RegionLeaseBook(context, store, handlesMax, (ref) => reaper.review(ref));
+    const leases = new RegionLeaseBook(context, store, options.handlesMax ?? 65_536, (ref) => reaper.review(ref));
     reaper.start();
     const close = async () => {
       await store.close();

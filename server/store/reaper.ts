@@ -1,6 +1,7 @@
 /** Gives memory back in the background: settles our bits, frees what drains, undoes what dead hosts left. */
 import { type Content, type Host, isRowLocked, lockDomain, tryLockAttaching } from '../../daxfs/index.ts';
 import type { ContentRef, Recovered } from '../../native/index.ts';
+import { declareDead } from './fencing.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { emitRecovered, recoveredCounts } from './recovered.ts';
 import type { StoreContext } from './store-context.ts';
@@ -61,8 +62,11 @@ export class Reaper {
     const { registry, holds, views } = this.#context;
     const hosts = registry.hosts();
     for (const host of hosts) if (this.#isDead(host)) this.#bury(host);
-    const elsewhere = hosts.filter(({ bootId, state }) => bootId !== this.#kernel && state !== 'lapsed');
-    for (const host of this.#heartbeats.silent(elsewhere, performance.now())) this.#lapse(host);
+    const elsewhere = hosts.filter(({ bootId }) => bootId !== this.#kernel);
+    for (const { host, silentMs } of this.#heartbeats.silent(elsewhere, performance.now())) {
+      if (silentMs >= this.#context.deadAfterMs) declareDead(this.#context, host, 'gone', 'it was silent for too long');
+      else if (host.state !== 'lapsed') this.#lapse(host);
+    }
     for (const content of registry.contents()) {
       if (content.state === 'ready') holds.settle(content);
       if (content.state !== 'draining') continue;

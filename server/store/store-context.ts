@@ -23,6 +23,8 @@ export interface StoreContext {
   readonly sources: SourcePolicy;
   /** May least recently used contents make room? */
   readonly evict: boolean;
+  /** Silence after which a host of another kernel, and its workers, are taken for gone; milliseconds, Infinity: never. */
+  readonly deadAfterMs: number;
   readonly log: StoreLog;
   now(): number;
   emit(event: StoreEvent): void;

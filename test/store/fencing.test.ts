@@ -48,6 +48,17 @@ it('gives back what a silent host of another kernel held', async () => {
   expect(t.opened.registry.contents()).toHaveLength(0);
 }, 20_000);
 
+it('gives it back by itself where an orchestrator stands for the death of silent machines', async () => {
+  await t.dispose();
+  t = await TestStore.open({ heartbeat: { intervalMs: 50, limitMs: 1000 }, deadAfterMs: 1500 });
+  await t.store.load({ source: t.model('a', 1), name: 'a' });
+  await t.store.settled('a');
+  await lostElsewhere();
+  await vi.waitFor(() => expect(row()).toBeUndefined(), 10_000);
+  expect(t.events).toContainEqual({ type: 'recovered', kind: 'host-bit', count: 1 });
+  expect((await t.store.remove('a', { drain: false })).outcome).toBe('freed');
+}, 20_000);
+
 it('a silent host is judged by our clock, which stands still while we are paused ourselves', () => {
   const host = (heartbeat: bigint, generation = 1) => ({ ...t.opened.registry.hosts()[0]!, heartbeat, generation });
   const beats = new Heartbeats(1000);

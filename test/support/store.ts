@@ -14,6 +14,7 @@ export interface TestStoreOptions {
   handlesMax?: number;
   mib?: number;
   evict?: boolean;
+  deadAfterMs?: number;
   now?: () => number;
   /** Milliseconds. */
   heartbeat?: { intervalMs: number; limitMs: number };
@@ -88,7 +89,7 @@ export class TestStore {
   }
 
   #options() {
-    const { evict = false, now, handlesMax } = this.#given;
+    const { evict = false, now, handlesMax, deadAfterMs } = this.#given;
     const quiet = () => undefined;
     const log = { info: quiet, warn: quiet, error: quiet };
     return {
@@ -98,6 +99,7 @@ export class TestStore {
       log,
       ...(now && { now }),
       ...(handlesMax && { handlesMax }),
+      ...(deadAfterMs && { deadAfterMs }),
     };
   }
 }
