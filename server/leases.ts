@@ -132,7 +132,8 @@ export class RegionLeaseBook implements LeaseBook {
     const content = this.#store.readyContent(full);
     checkWanted(full, content, request);
     // Held before anything is read: from here on the bytes stay.
-    if (!this.#context.holds.acquire(content)) throw beingRemoved(full);
+    const { holds } = this.#context;
+    if (!holds.extend(content) && !holds.acquire(content)) throw beingRemoved(full);
     try {
       const buffers = selectBuffers(await this.#context.views.view(content), request);
       if (this.#closed) throw stopping();

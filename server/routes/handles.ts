@@ -25,11 +25,11 @@ function sharedText(handle: Handle): string {
   return text;
 }
 
-/** JSON of a handle. */
+/** JSON of a new handle. What differs from one to the next (base64url, a model's full name, a time) needs no escapes. */
 function textOf(handle: Handle): string {
   const { id, token, model, expiresAt } = handle;
-  const own = JSON.stringify({ id, token, model, expiresAt }).slice(0, -1);
-  return `${own},${sharedTexts.get(handle.buffers) ?? sharedText(handle)}`;
+  const shared = sharedTexts.get(handle.buffers) ?? sharedText(handle);
+  return `{"id":"${id}","token":"${token}","model":"${model}","expiresAt":"${expiresAt}",${shared}`;
 }
 
 function reserveRoute(app: App, { lifecycle }: Deps): void {

@@ -38,6 +38,15 @@ export class Holds {
     return true;
   }
 
+  /** One more hold of a content that was ready a moment ago, in this same turn: our bit is up, so the row need not be asked. */
+  extend(ref: ContentRef): boolean {
+    const key = keyOf(ref);
+    const count = this.#counts.get(key);
+    if (count === undefined) return false;
+    this.#counts.set(key, count + 1);
+    return true;
+  }
+
   /** Gives one hold back; the bit stays until `settle` finds no lock. */
   release(ref: ContentRef): void {
     const key = keyOf(ref);
