@@ -6,7 +6,9 @@ export default defineConfig({
     // Each file is a process of its own: tests map regions, take locks and kill children.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Against hangs only: a busy machine is no failure.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
+    expect: { poll: { timeout: 60_000, interval: 5 } },
   },
 });

@@ -2,13 +2,14 @@
  * Goal: an operator can declare a host of another kernel dead, and nobody who lives.
  * Method: a second store on one region whose row is made to look like another kernel's.
  */
-import { afterEach, beforeEach, expect, it, onTestFinished, vi } from 'vitest';
+import { afterEach, beforeEach, expect, it, onTestFinished } from 'vitest';
 import { offsetOf } from '../../daxfs/codec.ts';
 import { hostIdentity, Region, Registry, takeHostRow } from '../../daxfs/index.ts';
 import { hostRow } from '../../daxfs/layout.ts';
 import { hostRowOffset } from '../../daxfs/region-hosts.ts';
 import { Heartbeats } from '../../server/store/heartbeats.ts';
 import { TestStore } from '../support/store.ts';
+import { until } from '../support/until.ts';
 
 let t: TestStore;
 beforeEach(async () => {
@@ -39,14 +40,14 @@ it('gives back what a silent host of another kernel held', async () => {
   await lostElsewhere();
   await expect(t.store.remove('a', { drain: false })).rejects.toMatchObject({ code: 'MODEL_LEASED' });
   // By itself it comes to this and no further: the host may be paused, and its workers may live.
-  await vi.waitFor(() => expect(row().state).toBe('lapsed'), 10_000);
+  await until(() => row().state === 'lapsed');
   await expect(t.store.remove('a', { drain: false })).rejects.toMatchObject({ code: 'MODEL_LEASED' });
   expect(await t.opened.fence('elsewhere')).toEqual({ name: 'elsewhere', contents: 0, chunks: 0, names: 0, pins: 1 });
   expect(row()).toBeUndefined();
   expect(t.events).toContainEqual({ type: 'recovered', kind: 'host-bit', count: 1 });
   await t.store.remove('a', { drain: false });
   expect(t.opened.registry.contents()).toHaveLength(0);
-}, 20_000);
+});
 
 it('gives it back by itself where an orchestrator stands for the death of silent machines', async () => {
   await t.dispose();
@@ -54,10 +55,10 @@ it('gives it back by itself where an orchestrator stands for the death of silent
   await t.store.load({ source: t.model('a', 1), name: 'a' });
   await t.store.settled('a');
   await lostElsewhere();
-  await vi.waitFor(() => expect(row()).toBeUndefined(), 10_000);
+  await until(() => row() === undefined);
   expect(t.events).toContainEqual({ type: 'recovered', kind: 'host-bit', count: 1 });
   expect((await t.store.remove('a', { drain: false })).outcome).toBe('freed');
-}, 20_000);
+});
 
 it('a silent host is judged by our clock, which stands still while we are paused ourselves', () => {
   const host = (heartbeat: bigint, generation = 1) => ({ ...t.opened.registry.hosts()[0]!, heartbeat, generation });
@@ -87,4 +88,4 @@ it('refuses a host that beats, this one, one that lives on this machine, and non
   await expect(t.opened.fence('nobody')).rejects.toMatchObject({ code: 'HOST_NOT_FOUND' });
   await here.close();
   expect(t.opened.registry.contents()[0]!.mask & (1 << row().index)).not.toBe(0);
-}, 20_000);
+});

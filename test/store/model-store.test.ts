@@ -41,12 +41,11 @@ describe('load', () => {
 
   it('joins a load in progress, under the same and under another name', async () => {
     const source = t.model('a', 8);
-    const first = t.store.load({ source, name: 'a' });
-    const second = t.store.load({ source, name: 'a' });
-    const third = t.store.load({ source, name: 'c' });
+    const release = await t.claim(source);
+    const posted = await Promise.all(['a', 'a', 'c'].map((name) => t.store.load({ source, name })));
     // Which of them is resolved first is the file system's business.
-    const outcomes = [(await first).outcome, (await second).outcome, (await third).outcome];
-    expect(outcomes.sort()).toEqual(['joined', 'joined', 'miss']);
+    expect(posted.map(({ outcome }) => outcome).sort()).toEqual(['joined', 'joined', 'miss']);
+    release();
     expect((await t.store.settled('c')).digest).toBe((await t.store.settled('a')).digest);
     expect(t.opened.registry.contents()).toHaveLength(1);
   });
@@ -91,11 +90,28 @@ describe('load', () => {
     expect(model.error?.detail).toMatch(/needs \d+ bytes, but the region has \d+ free/);
   });
 
-  it('can be cancelled', async () => {
+  // The phase that an event names has ended: all chunks are claimed, and the copy begins.
+  it.each(['resolving', 'allocating'])('can be cancelled at the end of %s', async (phase) => {
     const source = t.model('a', 32);
+    const removing: ReturnType<ModelStore['remove']>[] = [];
+    const forget = t.store.onEvent((event) => {
+      if (event.type === 'phase' && event.phase === phase) removing.push(t.store.remove('a', { drain: false }));
+    });
+    await t.store.load({ source, name: 'a' });
+    expect((await t.store.settled('a')).state).toBe('cancelled');
+    expect((await Promise.all(removing)).map(({ outcome }) => outcome)).toEqual(['cancelling']);
+    expect(t.opened.registry.contents()).toHaveLength(0);
+    forget();
+    expect((await loaded(t.store, source, 'a')).model.state).toBe('ready');
+  });
+
+  it('can be cancelled while it waits for the load of another host', async () => {
+    const source = t.model('a', 4);
+    const release = await t.claim(source);
     await t.store.load({ source, name: 'a' });
     expect((await t.store.remove('a', { drain: false })).outcome).toBe('cancelling');
     expect((await t.store.settled('a')).state).toBe('cancelled');
+    release();
     expect(t.opened.registry.contents()).toHaveLength(0);
     expect((await loaded(t.store, source, 'a')).model.state).toBe('ready');
   });

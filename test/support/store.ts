@@ -4,9 +4,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Region } from '../../daxfs/index.ts';
+import { resolveSource } from '../../loaders/index.ts';
 import type { StoreEvent } from '../../server/services.ts';
 import { type OpenedStore, openStore } from '../../server/store/open-store.ts';
 import { matrices, writeSafetensors } from './models.ts';
+import { until } from './until.ts';
 
 const MiB = 2 ** 20;
 
@@ -55,6 +57,26 @@ export class TestStore {
     this.region.close();
     this.region = await Region.open({ path: this.path });
     await this.#open();
+  }
+
+  /** Claims `source` for a host: its loads wait until the returned function gives the claim back. */
+  async claim(source: string, { registry } = this.opened): Promise<() => void> {
+    const claim = registry.claim((await resolveSource(source, { roots: [this.dir] })).key);
+    if (claim.outcome !== 'claimed') throw new Error(`the claim is ${claim.outcome}`);
+    return () => registry.abandon(claim);
+  }
+
+  /** Resolves when the service has looked over its region `count` times more; every fourth look is for lost names, too. */
+  async sweeps(count: number, { registry } = this.opened): Promise<void> {
+    const look = registry.stillAttached;
+    let seen = 0;
+    // What each look of the background begins with; the rest of it follows in the same turn.
+    registry.stillAttached = () => {
+      seen += 1;
+      return look.call(registry);
+    };
+    await until(() => seen >= count, `${count} sweeps`);
+    registry.stillAttached = look;
   }
 
   /** Writes a safetensors model of `mib` MiB into the directory. @returns its path */
