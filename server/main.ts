@@ -100,11 +100,11 @@ class Service {
       lineTimeoutMs: LINE_TIMEOUT_MS,
     });
     const url = await listen(app, config.listen);
-    if (config.opsListen !== undefined) await this.#listenOps(config.opsListen);
+    const opsUrl = config.opsListen === undefined ? undefined : await this.#listenOps(config.opsListen);
     const { path: socketPath } = this.#socket;
     this.#opening = this.#adopt(config, socketPath, hooks);
     await this.#opening;
-    logger.info({ url, socketPath, region: this.opened.services.region.info() }, 'service.ready');
+    logger.info({ url, opsUrl, socketPath, region: this.opened.services.region.info() }, 'service.ready');
     const opened = () => this.opened;
     return {
       url,
@@ -128,10 +128,10 @@ class Service {
     return this.#stopped;
   }
 
-  async #listenOps(address: string): Promise<void> {
+  async #listenOps(address: string): Promise<string> {
     const ops = buildOpsApp(this.#deps);
     this.#apps.push(ops);
-    await listen(ops, address);
+    return listen(ops, address);
   }
 
   async #adopt(config: Config, socketPath: string, { onReserve }: ServeHooks): Promise<void> {

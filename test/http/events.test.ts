@@ -5,10 +5,11 @@
 
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { ApiClient } from '../../server/client.ts';
 import type { Model } from '../../server/services.ts';
 import { model, stubServices } from '../support/stub-services.ts';
+import { until } from '../support/until.ts';
 import { testApp } from '../support/web.ts';
 
 async function listening() {
@@ -32,7 +33,7 @@ async function listening() {
   return { app, deps, url, listeners, tell, loading };
 }
 
-const opened = (listeners: Set<unknown>) => vi.waitFor(() => expect(listeners.size).toBeGreaterThan(0));
+const opened = (listeners: Set<unknown>) => until(() => listeners.size > 0);
 
 test('events: progress at each change, settled at the end, then the stream ends', async () => {
   const { url, tell, loading, listeners } = await listening();
@@ -46,7 +47,7 @@ test('events: progress at each change, settled at the end, then the stream ends'
   tell(model());
   await watching;
   expect(seen).toEqual(['loading 0', 'loading 10', 'loading 20', 'ready 4096']);
-  await vi.waitFor(() => expect(listeners.size).toBe(0));
+  await until(() => listeners.size === 0);
 });
 
 test('the stream is plain server-sent events', async () => {
@@ -80,7 +81,7 @@ test('a peer that does not read gets the newest state when it reads again, not a
     text += bytes.toString();
   });
   socket.resume();
-  await vi.waitFor(() => expect(text).toContain('event: settled'), { timeout: 10_000 });
+  await until(() => text.includes('event: settled'));
   expect(text.split('event: progress').length).toBeLessThan(changes);
 });
 
@@ -91,7 +92,7 @@ test('a peer that goes away is forgotten', async () => {
   await opened(listeners);
   gone.abort();
   await response.text().catch(() => {});
-  await vi.waitFor(() => expect(listeners.size).toBe(0));
+  await until(() => listeners.size === 0);
 });
 
 test('closing the service ends the streams, and does not wait for them', async () => {

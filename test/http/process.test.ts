@@ -7,12 +7,13 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { hostIdentity, Region, Registry, takeHostRow } from '../../daxfs/index.ts';
 import { runDaxserve } from '../support/command.ts';
 import { lineClient } from '../support/line-client.ts';
 import { matrices, writeSafetensors } from '../support/models.ts';
 import { Service, type ServiceOptions } from '../support/service.ts';
+import { until } from '../support/until.ts';
 
 async function started(
   options: ServiceOptions = {},
@@ -79,7 +80,7 @@ test('taken for dead by another host, it lets go, comes back as a new host and s
   expect(attached.lapse(host)).toBe(true);
   attached.recover(host.index, 'lapsed');
   await worker.ended;
-  await vi.waitFor(async () => expect((await service.call('GET', '/readyz')).status).toBe(200), 10_000);
+  await until(async () => (await service.call('GET', '/readyz')).status === 200);
   expect((await service.call('GET', '/models/kept')).body).toMatchObject({ state: 'ready' });
   const again = await lineClient(service.socket);
   again.socket.write('{"v":1,"op":"attach","model":"kept"}\n');
@@ -108,7 +109,7 @@ test('a stop lets go of idle connections at once and waits for a running request
   expect(String((await once(probe, 'data'))[0])).toContain('200 OK');
   const closed = new Promise<string>((resolve) => probe.once('close', () => resolve('closed')));
   service.child?.kill('SIGTERM');
-  await vi.waitFor(() => expect(service.log).toContain('service.stop'));
+  await until(() => service.log.includes('service.stop'));
   expect(await closed).toBe('closed');
   const answered = once(slow, 'response') as Promise<[IncomingMessage]>;
   const ended = service.child && once(service.child, 'exit');
@@ -154,9 +155,11 @@ test('tokens: without one nothing, with one the whole API; it is not in the log'
 });
 
 test('the ops address has health and metrics, and nothing else', async () => {
-  const port = 20_000 + (process.pid % 20_000);
-  await started({ args: ['--ops-listen', `127.0.0.1:${port}`] });
-  const get = async (path: string) => (await fetch(`http://127.0.0.1:${port}${path}`)).status;
+  const service = await started({ args: ['--ops-listen', '127.0.0.1:0', '--log-level', 'info'] });
+  await until(() => service.log.includes('service.ready'));
+  const ready = service.log.split('\n').find((line) => line.includes('service.ready'))!;
+  const { opsUrl } = JSON.parse(ready) as { opsUrl: string };
+  const get = async (path: string) => (await fetch(`${opsUrl}${path}`)).status;
   for (const path of ['/healthz', '/readyz', '/metrics']) expect(await get(path)).toBe(200);
   for (const path of ['/models', '/handles', '/region', '/openapi.json', '/docs']) expect(await get(path)).toBe(404);
 });
@@ -168,12 +171,6 @@ test('preloaded sources are served, a bad one is said and harms nothing', async 
   mkdirSync(source);
   writeModel(service, 'early/model');
   await service.start(['--log-level', 'silent', join(service.dir, 'missing'), source]);
-  await vi.waitFor(
-    async () => expect((await service.call('GET', '/models/early')).body).toMatchObject({ state: 'ready' }),
-    {
-      timeout: 10_000,
-    },
-  );
-  expect(service.log).toContain('SOURCE_NOT_FOUND');
-  expect(service.log).toMatch(/early:latest {2}ready/);
+  await until(async () => (await service.call('GET', '/models/early')).body.state === 'ready');
+  await until(() => service.log.includes('SOURCE_NOT_FOUND') && /early:latest {2}ready/.test(service.log));
 });

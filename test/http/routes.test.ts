@@ -16,6 +16,7 @@ import { Model } from '../../server/schemas/model.ts';
 import { Problem } from '../../server/schemas/problem.ts';
 import type { LeaseBook, ModelStore } from '../../server/services.ts';
 import { DIGEST, handle, model, stubServices } from '../support/stub-services.ts';
+import { until } from '../support/until.ts';
 import { testApp } from '../support/web.ts';
 
 const READ = 'r'.repeat(20);
@@ -380,12 +381,15 @@ test('a load that has to wait: 202 with Location, 201 when waited for, the reaso
 });
 
 test('a waiting load is told to come back when the service stops', async () => {
-  const settled: ModelStore['settled'] = (_name, signal) =>
-    new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+  let waits = false;
+  const settled: ModelStore['settled'] = (_name, signal) => {
+    waits = true;
+    return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+  };
   const store = { load: async () => ({ outcome: 'miss' as const, model: model({ state: 'loading' }) }), settled };
   const { app, deps } = await testApp(services({ store }));
   const waiting = send(app, load, { url: '/models?wait=true' });
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => waits);
   deps.lifecycle.stop();
   expect((await waiting).json()).toMatchObject({ code: 'SERVER_STOPPING', status: 503 });
 });
