@@ -2,20 +2,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Region } from '../../daxfs/region.ts';
 import { BACKING_NAMES, cannotHave, type Place, placeOn } from '../support/backings.ts';
+import { until } from '../support/until.ts';
 import { Worker } from './worker.ts';
 
 const MiB = 2 ** 20;
 const size = 16 * MiB;
 
-/** A killed process's mappings go a moment after its parent hears of it: at most a second, as the design promises. */
-async function untilFree(region: Region, offset: number, length: number): Promise<void> {
-  for (let i = 0; i < 100 && region.fence.isHeld(offset, length); i++) await sleep(10);
-  expect(region.fence.isHeld(offset, length)).toBe(false);
+/** A killed process's mappings go a moment after its parent hears of it. */
+function untilFree(region: Region, offset: number, length: number): Promise<void> {
+  return until(() => !region.fence.isHeld(offset, length), 'the lock went with its last mapping');
 }
 
 for (const name of BACKING_NAMES) {
@@ -76,9 +75,9 @@ for (const name of BACKING_NAMES) {
       const worker = await leasedWorker();
       await worker.fork();
       await worker.kill(0);
-      await sleep(50);
       expect(region.fence.isHeld(start, length)).toBe(true);
       expect(await worker.sum()).toBe(7 * 4096);
+      expect(region.fence.isHeld(start, length)).toBe(true);
       await worker.kill(1);
       await untilFree(region, start, length);
     });
@@ -86,7 +85,7 @@ for (const name of BACKING_NAMES) {
     it('two workers hold it until the last has gone', async () => {
       const [first, second] = [await leasedWorker(), await leasedWorker()];
       await first.kill(0);
-      await sleep(50);
+      expect(await second.sum()).toBe(7 * 4096);
       expect(region.fence.isHeld(start, length)).toBe(true);
       await second.kill(0);
       await untilFree(region, start, length);
@@ -127,7 +126,6 @@ describe.skipIf(cannotHave('tmpfs (/dev/shm)'))('a service that dies', () => {
       pid = Number(/^mapped (\d+)/.exec(String(data))?.[1]);
       service.kill('SIGKILL');
       await once(service, 'exit');
-      await sleep(50);
       expect(region.fence.isHeld(start, length)).toBe(true);
       process.kill(pid, 'SIGKILL');
       await untilFree(region, start, length);

@@ -2,21 +2,13 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { BackingKind, BackingRequest } from '../../daxfs/backing.ts';
+import { native } from '../../native/index.ts';
+import { until } from './until.ts';
 
 const MiB = 2 ** 20;
 export const isRoot = process.geteuid?.() === 0;
@@ -54,23 +46,15 @@ function mounted(type: string, options: string): { directory: string; unmount: (
 }
 
 const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages';
-const poolLock = join(tmpdir(), 'daxserve-test-hugepages.lock');
 
 /** The pool is the machine's: test files that run at the same time change it one after the other. */
 async function changePool(pages: number): Promise<void> {
-  for (let i = 0; ; i++) {
-    try {
-      mkdirSync(poolLock);
-      break;
-    } catch (error) {
-      if (i > 500) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-  }
+  const fd = openSync(POOL, 'r+');
   try {
+    await until(() => native.ofdLock(fd, 'write', 0, 1), 'the pool of huge pages was ours to change');
     writeFileSync(POOL, String(Math.max(0, Number(readFileSync(POOL, 'utf8')) + pages)));
   } finally {
-    rmdirSync(poolLock);
+    closeSync(fd);
   }
 }
 
