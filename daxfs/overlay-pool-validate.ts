@@ -95,7 +95,7 @@ const isZero = (bytes: Buffer) => bytes.every((byte) => byte === 0);
 /** Bytes skipped to align a page were never written. */
 function isAlignment(overlay: OverlayReader, { from, to, endsAtPage }: Gap): boolean {
   const { blockBytes } = overlay.place;
-  if (!endsAtPage || to % blockBytes !== 0 || to - from >= blockBytes) return false;
+  if (!endsAtPage || to - from >= blockBytes) return false;
   const bytes = overlay.entry(from, to - from);
   return bytes !== undefined && isZero(bytes);
 }

@@ -16,7 +16,7 @@ export interface Piece {
 export interface Gap {
   from: number;
   to: number;
-  /** A page follows: what lies before it may have been skipped to align it. */
+  /** At a block's begin: what lies before it may have been skipped to align a page. */
   endsAtPage: boolean;
 }
 
@@ -48,7 +48,7 @@ export class PoolOwnership {
       const end = offset + length;
       const lastEnd = last.offset + last.length;
       if (offset < lastEnd) this.#overlap(findings, poolAt, piece, last);
-      else if (offset > lastEnd) gaps.push({ from: lastEnd, to: offset, endsAtPage: length === blockBytes });
+      else if (offset > lastEnd) gaps.push({ from: lastEnd, to: offset, endsAtPage: offset % blockBytes === 0 });
       const detail = `${owner} ends at ${end} of ${allocated}`;
       const ok = BigInt(end) <= allocated;
       findings.expect(ok, 'POOL_BEYOND', poolAt + offset, detail, { entry: offset, to: end }, piece.evidence);

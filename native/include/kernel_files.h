@@ -135,6 +135,12 @@ class KernelFiles {
     return EAGAIN;
   }
 
+  /// What ReserveAppend took and nobody filled, unless somebody has appended behind it.
+  void GiveBack(uint64_t ino, uint64_t end, uint64_t filled) {
+    layout::OverlayInode* entry = nullptr;
+    if (Entry(ino, entry) == 0) (void)A::Cas(&entry->size, end, filled, std::memory_order_acq_rel);
+  }
+
   int ReadPage(uint64_t ino, uint64_t page, uint64_t at, uint8_t* to, uint64_t length) {
     uint8_t* bytes = nullptr;
     if (const int error = Page(ino, page, bytes)) return error;

@@ -52,9 +52,11 @@ class KernelFront {
     if (end > stat.size) {
       if (const int error = files_.Mask(ino, stat.size, end)) return error;
     }
-    const int error = WritePages(ino, offset, from, length, stat.size);
-    if (error != 0 || end <= stat.size) return error;
-    return files_.GrowSize(ino, end);
+    uint64_t done = 0;
+    const int error = WritePages(ino, offset, from, length, stat.size, done);
+    // Also what a failed write has put in: bytes behind the size would show one day.
+    const int grown = done == 0 || offset + done <= stat.size ? 0 : files_.GrowSize(ino, offset + done);
+    return error != 0 ? error : grown;
   }
 
   int Append(uint64_t ino, const uint8_t* from, uint64_t length, uint64_t limit, uint64_t& at) {
@@ -64,7 +66,10 @@ class KernelFront {
     if (length > limit || stat.size > limit - length) return EFBIG;
     if (const int error = files_.Mask(ino, stat.size, stat.size + length)) return error;
     if (const int error = files_.ReserveAppend(ino, length, limit, at)) return error;
-    return WritePages(ino, at, from, length, at);
+    uint64_t done = 0;
+    const int error = WritePages(ino, at, from, length, at, done);
+    if (error != 0) files_.GiveBack(ino, at + length, at + done);
+    return error;
   }
 
   /// From now on nothing can be created in the directory. EAGAIN: somebody else is removing it.
@@ -83,11 +88,12 @@ class KernelFront {
  private:
   static constexpr uint64_t kBatchMax = 256;
 
-  int WritePages(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length, uint64_t size) {
+  /// @param done bytes of whole pages that are in
+  int WritePages(uint64_t ino, uint64_t offset, const uint8_t* from, uint64_t length, uint64_t size, uint64_t& done) {
     const uint64_t block = files_.block_bytes();
     const uint64_t first = offset / block, pages = length == 0 ? 0 : (offset + length - 1) / block - first + 1;
     const uint64_t run = pages >= 2 && pages <= kBatchMax ? Batch(ino, first, pages) : kNone;
-    for (uint64_t done = 0; done < length;) {
+    while (done < length) {
       const uint64_t page = (offset + done) / block, at = (offset + done) % block;
       const uint64_t part = length - done < block - at ? length - done : block - at;
       const uint64_t reserved = run + (page - first) * block;

@@ -32,8 +32,9 @@ template <typename A>
 class Pool {
  public:
   /// REQUIRES: [base, base + bytes) is mapped and 4096-aligned. `align` of entries other than pages: 8 (v8) or 16.
-  Pool(layout::OverlayHeader* header, uint8_t* base, uint64_t bytes, uint64_t block_bytes, uint64_t align)
-      : header_(header), base_(base), bytes_(bytes), block_bytes_(block_bytes), align_(align) {}
+  /// @param carves small entries are cut out of free pages when nothing else is left; not as v8 does it
+  Pool(layout::OverlayHeader* header, uint8_t* base, uint64_t bytes, uint64_t block_bytes, uint64_t align, bool carves = false)
+      : header_(header), base_(base), bytes_(bytes), block_bytes_(block_bytes), align_(align), carves_(carves) {}
 
   uint64_t bytes() const { return bytes_; }
   uint64_t block_bytes() const { return block_bytes_; }
@@ -47,7 +48,8 @@ class Pool {
   /// From the free list, else fresh. Nothing: the pool is full.
   std::optional<uint64_t> Allocate(EntryType type) {
     if (auto offset = Pop(type)) return offset;
-    return Bump(SizeOf(type), type == EntryType::kPage ? block_bytes_ : align_);
+    if (auto offset = Bump(SizeOf(type), type == EntryType::kPage ? block_bytes_ : align_)) return offset;
+    return carves_ && type != EntryType::kPage ? Carve(type) : std::nullopt;
   }
 
   /// `count` contiguous fresh pages by one CAS; never from the free list.
@@ -70,17 +72,7 @@ class Pool {
 
   /// Gives an entry back. REQUIRES: nothing published names it (kernel-mountable fronts: nothing ever did).
   void Free(EntryType type, uint64_t offset) {
-    auto* link = reinterpret_cast<uint64_t*>(At(offset, SizeOf(type)));
-    if (link == nullptr) return;
-    uint64_t* head = Head(type);
-    uint64_t seen = A::Load(head, std::memory_order_relaxed);
-    for (int tries = 0; tries < kTriesMax; tries++) {
-      const uint64_t first = free_list_word::kOffset.get(seen);
-      // @atomic link of a freed entry  twin: [pop-1]. Read by pops that may lose it: the CAS below them decides.
-      A::Store(link, first == free_list_word::kEmpty ? kNone : first, std::memory_order_relaxed);
-      // Release: whoever pops sees the link, and every byte its last owner wrote lies before.
-      if (A::Cas(head, seen, free_list_word::Next(seen, offset), std::memory_order_acq_rel)) return;
-    }
+    if (At(offset, SizeOf(type)) != nullptr) Push(type, offset, 1);
   }
 
   /// [pop-1] Takes the newest freed entry.
@@ -105,6 +97,36 @@ class Pool {
  private:
   static constexpr int kTriesMax = 1 << 16;
 
+  /// Puts `count` entries that lie side by side on their free list, in one step.
+  void Push(EntryType type, uint64_t offset, uint64_t count) {
+    uint64_t last = offset;
+    for (uint64_t i = 1; i < count; i++, last += SizeOf(type)) A::Store(Link(last), last + SizeOf(type), std::memory_order_relaxed);
+    uint64_t* head = Head(type);
+    uint64_t seen = A::Load(head, std::memory_order_relaxed);
+    for (int tries = 0; tries < kTriesMax; tries++) {
+      const uint64_t first = free_list_word::kOffset.get(seen);
+      // @atomic link of a freed entry  twin: [pop-1]. Read by pops that may lose it: the CAS below them decides.
+      A::Store(Link(last), first == free_list_word::kEmpty ? kNone : first, std::memory_order_relaxed);
+      // Release: whoever pops sees the links, and every byte its last owner wrote lies before.
+      if (A::Cas(head, seen, free_list_word::Next(seen, offset), std::memory_order_acq_rel)) return;
+    }
+  }
+
+  /// Cuts a free page into entries, else a pool that was full of pages once would hold no new name for ever.
+  std::optional<uint64_t> Carve(EntryType type) {
+    const auto page = Pop(EntryType::kPage);
+    if (!page) return std::nullopt;
+    // Two names are nineteen inodes long: of an even number of them inodes fill the rest.
+    const uint64_t names = type == EntryType::kDirent ? block_bytes_ / sizeof(layout::OverlayDirent) / 2 * 2 : 0;
+    const uint64_t inodes_at = *page + names * sizeof(layout::OverlayDirent);
+    const uint64_t inodes = (*page + block_bytes_ - inodes_at) / sizeof(layout::OverlayInode);
+    if (names > 0) Push(EntryType::kInode, inodes_at, inodes);
+    Push(type, *page + SizeOf(type), (names > 0 ? names : inodes) - 1);
+    return page;
+  }
+
+  uint64_t* Link(uint64_t offset) const { return reinterpret_cast<uint64_t*>(base_ + offset); }
+
   /// An offset that may be followed: aligned, whole and inside what was ever handed out.
   bool IsEntry(EntryType type, uint64_t offset) const {
     const uint64_t unit = type == EntryType::kPage ? block_bytes_ : 8;
@@ -121,6 +143,7 @@ class Pool {
   uint64_t bytes_;
   uint64_t block_bytes_;
   uint64_t align_;
+  bool carves_;
 };
 
 }  // namespace daxserve

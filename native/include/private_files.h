@@ -47,7 +47,7 @@ class PrivateFiles {
 
   explicit PrivateFiles(const OverlayParts& parts)
       : table_(parts.view.table, parts.read_only),
-        pool_(parts.view.header, parts.view.pool, parts.view.pool_bytes, parts.view.block_bytes, kAlign),
+        pool_(parts.view.header, parts.view.pool, parts.view.pool_bytes, parts.view.block_bytes, kAlign, true),
         lower_(parts.base, parts.lower, parts.view.block_bytes),
         block_(parts.view.block_bytes),
         hand_(parts.hand) {}
@@ -77,8 +77,9 @@ class PrivateFiles {
   bool Unchanged(const PrivateInode& inode) const { return inode.stored && table_.Still(inode.ref); }
 
   /// Puts `next` in the place of `inode` (its ref, or nothing). @returns 0, EAGAIN (it changed), ENOSPC; `next.ref` is the new one
-  int Store(const PrivateInode& inode, PrivateInode& next) {
-    const auto offset = pool_.Allocate(EntryType::kInode);
+  /// @param spare an entry to use, when it has one; then only a full table gives ENOSPC
+  int Store(const PrivateInode& inode, PrivateInode& next, std::optional<uint64_t>* spare = nullptr) {
+    const auto offset = spare != nullptr && *spare ? std::exchange(*spare, std::nullopt) : pool_.Allocate(EntryType::kInode);
     if (!offset) return ENOSPC;
     const layout::OverlayInode entry{1 | next.truncations << 8, next.mode, next.uid, next.gid,
                                      next.size, next.base_pages, next.flags};
@@ -90,12 +91,12 @@ class PrivateFiles {
         Retire(EntryType::kInode, private_value::Offset(inode.ref.value));
         return 0;
       }
-      pool_.Free(EntryType::kInode, *offset);
+      TakeBack(*offset, spare);
       return EAGAIN;
     }
     const InsertResult result = table_.Insert(InodeKey(next.ino), *offset, next.ref);
     if (result == InsertResult::kInserted) return 0;
-    pool_.Free(EntryType::kInode, *offset);
+    TakeBack(*offset, spare);
     return result == InsertResult::kFull ? ENOSPC : EAGAIN;
   }
 
@@ -257,6 +258,13 @@ class PrivateFiles {
   /// Writers that may be in the middle of one page when its file goes; each replaces it at most once more.
   static constexpr int kLateWritersMax = 256;
 
+  void TakeBack(uint64_t offset, std::optional<uint64_t>* spare) {
+    if (spare != nullptr) {
+      *spare = offset;
+    } else {
+      pool_.Free(EntryType::kInode, offset);
+    }
+  }
   std::optional<uint64_t> TakePage() {
     if (hand_ != nullptr && hand_->page != kNone) return std::exchange(hand_->page, kNone);
     return pool_.Allocate(EntryType::kPage);

@@ -53,14 +53,16 @@ class PrivateFront {
   int Read(uint64_t ino, uint32_t type, uint64_t offset, uint8_t* to, uint64_t length, uint64_t& done) {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       PrivateInode inode, after;
-      if (const int error = Settled(ino, inode)) return error;
+      const int unsettled = Settled(ino, inode);
+      // What a truncation has left to do lies behind the size: it may wait for room, readers need not.
+      if (unsettled != 0 && unsettled != ENOSPC) return unsettled;
       if (const int error = CheckType(inode.mode, type)) return error;
       done = offset >= inode.size ? 0 : inode.size - offset;
       if (done > length) done = length;
       if (const int error = ReadPages(inode, offset, to, done)) return error;
       if (files_.Unchanged(inode)) return 0;
       if (const int error = files_.Load(ino, after)) return error;
-      if (after.SameEpoch(inode) || (read_only_ && after.truncations == inode.truncations)) return 0;
+      if (after.SameEpoch(inode) || ((read_only_ || unsettled) && after.truncations == inode.truncations)) return 0;
     }
     return EAGAIN;
   }
@@ -88,9 +90,13 @@ class PrivateFront {
       if (length > limit || inode.size > limit - length) return EFBIG;
       PrivateInode next = inode;
       next.size += length;
-      const int error = files_.Store(inode, next);
-      if (error == 0) return Write(ino, S_IFREG, at, from, length);
-      if (error != EAGAIN) return error;
+      int error = files_.Store(inode, next);
+      if (error == EAGAIN) continue;
+      if (error != 0) return error;
+      error = Write(ino, S_IFREG, at, from, length);
+      // What was reserved in vain goes, unless somebody has appended behind it.
+      if (error == ENOSPC) Resize(next, at);
+      return error;
     }
     return EAGAIN;
   }
@@ -98,19 +104,11 @@ class PrivateFront {
   int Truncate(uint64_t ino, uint64_t size) {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       PrivateInode inode;
-      if (const int error = Settled(ino, inode)) return error;
-      PrivateInode next = inode;
-      next.size = size;
-      if (size < inode.size) {
-        next.truncations++;
-        next.flags = PrivateInode::kTruncating | static_cast<uint32_t>(files_.PagesOf(inode)) << 12;
-        const uint64_t keep = size / files_.block_bytes() + (size % files_.block_bytes() != 0);
-        if (next.base_pages > keep) next.base_pages = static_cast<uint32_t>(keep);
-      }
-      const int error = files_.Store(inode, next);
-      if (error == EAGAIN) continue;
-      if (error == 0 && next.truncating()) files_.FinishTruncation(next);
-      return error;
+      const int unsettled = Settled(ino, inode);
+      // One that waits for room may be overtaken by one that cuts more off.
+      if (unsettled != 0 && (unsettled != ENOSPC || size >= inode.size)) return unsettled;
+      const int error = Resize(inode, size);
+      if (error != EAGAIN) return error;
     }
     return EAGAIN;
   }
@@ -177,6 +175,21 @@ class PrivateFront {
     return EAGAIN;
   }
 
+  /// @returns 0, ENOSPC, EAGAIN: the inode is not what it was
+  int Resize(const PrivateInode& inode, uint64_t size) {
+    PrivateInode next = inode;
+    next.size = size;
+    if (size < inode.size) {
+      next.truncations++;
+      next.flags = PrivateInode::kTruncating | static_cast<uint32_t>(files_.PagesOf(inode)) << 12;
+      const uint64_t keep = size / files_.block_bytes() + (size % files_.block_bytes() != 0);
+      if (next.base_pages > keep) next.base_pages = static_cast<uint32_t>(keep);
+    }
+    const int error = files_.Store(inode, next);
+    if (error == 0 && next.truncating()) files_.FinishTruncation(next);
+    return error;
+  }
+
   int ReadPages(const PrivateInode& inode, uint64_t offset, uint8_t* to, uint64_t length) {
     const uint64_t block = files_.block_bytes();
     for (uint64_t done = 0; done < length;) {
@@ -188,26 +201,51 @@ class PrivateFront {
     return 0;
   }
 
+  /// What the file grows by gets its inode entry before its first page: bytes behind the size would show one day.
   int WriteOnce(const PrivateInode& inode, uint64_t offset, const uint8_t* from, uint64_t length, bool& again) {
-    const uint64_t block = files_.block_bytes(), end = offset + length;
+    const bool grows = offset + length > inode.size;
+    if (!grows) return WriteRun(inode, offset, from, length, again);
+    if (!inode.stored) {
+      PrivateInode own = inode;
+      const int error = files_.Store(inode, own);
+      again = error == 0 || error == EAGAIN;
+      return again ? 0 : error;
+    }
     int error = 0;
+    // A long write shows as it goes: pages behind the size are lost with a writer that dies, and with their file.
+    for (uint64_t done = 0; done < length && error == 0 && !again;) {
+      const uint64_t room = kGrowBytes - (offset + done) % kGrowBytes, part = length - done < room ? length - done : room;
+      error = WriteGrowing(inode, offset + done, from + done, part, again);
+      done += part;
+    }
+    return error;
+  }
+
+  int WriteGrowing(const PrivateInode& inode, uint64_t offset, const uint8_t* from, uint64_t length, bool& again) {
+    auto spare = files_.pool().Allocate(EntryType::kInode);
+    if (!spare) return ENOSPC;
     uint64_t done = 0;
-    while (done < length) {
-      // A long write shows as it goes: pages behind the size are lost with a writer that dies, and with their file.
-      if (done > 0 && done % kGrowBytes < block && offset + done > inode.size) error = Grow(inode, offset + done, again);
-      if (error != 0 || again) break;
+    const int error = WriteRun(inode, offset, from, length, again, &done);
+    const int grown = again || done == 0 || offset + done <= inode.size ? 0 : Grow(inode, offset + done, again, spare);
+    if (spare) files_.pool().Free(EntryType::kInode, *spare);
+    return error != 0 ? error : grown;
+  }
+
+  /// @param written bytes of whole pages that are in
+  int WriteRun(const PrivateInode& inode, uint64_t offset, const uint8_t* from, uint64_t length, bool& again,
+               uint64_t* written = nullptr) {
+    const uint64_t block = files_.block_bytes();
+    for (uint64_t done = 0; done < length;) {
       const uint64_t page = (offset + done) / block, at = (offset + done) % block;
       const uint64_t part = length - done < block - at ? length - done : block - at;
       BucketRef mine;
-      error = files_.WritePage(inode, page, at, from + done, part, mine);
-      if (error == 0) error = Confirm(inode, mine, again);
-      if (error != 0 || again) break;
+      if (const int error = files_.WritePage(inode, page, at, from + done, part, mine)) return error;
+      if (const int error = Confirm(inode, mine, again)) return error;
+      if (again) return 0;
       done += part;
+      if (written != nullptr) *written = done;
     }
-    if (again) return 0;
-    if (end <= inode.size || done == 0) return error;
-    const int grown = Grow(inode, offset + done, again);
-    return error != 0 ? error : grown;
+    return 0;
   }
 
   /// After each page: the inode is still there and was not truncated since. Else a page that was not there before is taken
@@ -222,7 +260,7 @@ class PrivateFront {
     return error;
   }
 
-  int Grow(const PrivateInode& inode, uint64_t end, bool& again) {
+  int Grow(const PrivateInode& inode, uint64_t end, bool& again, std::optional<uint64_t>& spare) {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       PrivateInode now;
       if (const int error = files_.Load(inode.ino, now)) {
@@ -236,7 +274,7 @@ class PrivateFront {
       if (now.size >= end) return 0;
       PrivateInode next = now;
       next.size = end;
-      const int error = files_.Store(now, next);
+      const int error = files_.Store(now, next, &spare);
       if (error != EAGAIN) return error;
     }
     return EAGAIN;

@@ -77,6 +77,31 @@ void Damage() {
   for (int i = 0; i < 5; i++) Require(pool.Pop(EntryType::kPage).has_value(), "a link to itself is no endless loop");
 }
 
+/// A pool that pages have filled holds names again when pages are free; each byte of a page has one owner.
+void Carves() {
+  for (const EntryType type : {EntryType::kInode, EntryType::kDirent}) {
+    Clear();
+    Pool<RealAtom> pool(&header, bytes, kPoolBytes, 4096, 16, true), plain = Make<RealAtom>();
+    while (pool.Allocate(EntryType::kPage)) {
+    }
+    Require(!pool.Allocate(type), "no free page to cut");
+    pool.Free(EntryType::kPage, 8192);
+    Require(!plain.Allocate(type), "a plain v8 pool cuts no page");
+    std::vector<bool> owned(4096);
+    uint64_t all = 0;
+    for (const EntryType next : {type, EntryType::kInode}) {
+      while (const auto entry = pool.Allocate(next)) {
+        for (uint64_t i = 0; i < pool.SizeOf(next); i++, all++) {
+          const uint64_t at = *entry + i - 8192;
+          Require(at < 4096 && !owned[at], "entries of the page, one owner each");
+          owned[at] = true;
+        }
+      }
+    }
+    Require(all == 4096, "nothing of the page is lost");
+  }
+}
+
 std::optional<uint64_t> got[3];
 
 /// Two pop and push back in ABA order against a third that pops: nobody gets what another holds.
@@ -117,6 +142,31 @@ void Aba(bool& ok) {
   det::Scenario three{"three on one free list", setup, {[=] { take(0); }, [=] { churn(1); }, [=] { take(2); }}, check};
   ok &= det::Explore(three).ok;
   ok &= det::RunSeeded(three, 3, 20000, true).ok;
+}
+
+/// Two want a name when one page is left: each gets at most its own, also when one dies at any step.
+void CarveRace(bool& ok) {
+  auto make = [] { return Pool<DetAtom>(&header, bytes, kPoolBytes, 4096, 16, true); };
+  auto setup = [=] {
+    Clear();
+    header.pool_alloc = kPoolBytes;
+    make().Free(EntryType::kPage, 8192);
+    for (auto& g : got) g.reset();
+  };
+  auto take = [=](int actor) { return [=] { got[actor] = make().Allocate(EntryType::kDirent); }; };
+  det::Scenario race{"cut one page by two", setup, {take(0), take(1)}, [=] {
+                       std::vector<uint64_t> names;
+                       for (const int a : {0, 1}) {
+                         if (got[a]) names.push_back(*got[a]);
+                       }
+                       auto pool = make();
+                       while (const auto name = pool.Pop(EntryType::kDirent)) names.push_back(*name);
+                       std::sort(names.begin(), names.end());
+                       for (size_t i = 1; i < names.size(); i++) DET_CHECK(names[i - 1] + 304 <= names[i]);
+                       DET_CHECK(names.size() <= 12);
+                     }};
+  ok &= det::Explore(race).ok;
+  ok &= det::ExploreCrashes(race, 1).ok;
 }
 
 void BumpRace(bool& ok) {
@@ -169,8 +219,10 @@ int main() {
   bool ok = true;
   Words();
   Damage();
+  Carves();
   Aba(ok);
   BumpRace(ok);
+  CarveRace(ok);
   Threads();
   std::printf("pool_test: %s\n", ok && failures == 0 ? "ok" : "FAILED");
   return ok && failures == 0 ? 0 : 1;
