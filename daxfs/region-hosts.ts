@@ -48,17 +48,21 @@ export function readHostRows(mapping: Mapping, header: RegionHeader): HostRow[] 
 }
 
 /**
- * The rows of which the heartbeat moves while we watch, for at most the region's limit. Across kernels nothing else speaks.
+ * The rows of which the heartbeat moves while we watch, for the region's limit. Across kernels nothing else speaks.
  * @returns the first that does, or null
  */
 export async function findBeating(mapping: Mapping, header: RegionHeader, rows: HostRow[]): Promise<HostRow | null> {
   if (rows.length === 0) return null;
-  const deadline = performance.now() + header.heartbeatLimitMs;
-  for (;;) {
+  const { heartbeatLimitMs, heartbeatIntervalMs } = header;
+  let lookedAt = performance.now();
+  for (let watchedMs = 0; ; ) {
     const moved = rows.find((row) => readHostRow(mapping, header, row.index).heartbeat !== row.heartbeat);
     if (moved) return moved;
-    if (performance.now() >= deadline) return null;
-    await sleep(Math.max(1, header.heartbeatIntervalMs / 2));
+    if (watchedMs >= heartbeatLimitMs) return null;
+    await sleep(Math.max(1, heartbeatIntervalMs / 2));
+    // A pause of our own says nothing: the others may have been paused with us.
+    watchedMs += Math.min(performance.now() - lookedAt, heartbeatIntervalMs);
+    lookedAt = performance.now();
   }
 }
 

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { encode, offsetOf } from '../../daxfs/codec.ts';
@@ -13,6 +13,7 @@ import { Region } from '../../daxfs/region.ts';
 import { hostRowOffset } from '../../daxfs/region-hosts.ts';
 import { Registry } from '../../daxfs/registry.ts';
 import { type Place, placeOn } from '../support/backings.ts';
+import { until } from '../support/until.ts';
 
 const size = 16 * 2 ** 20;
 const script = fileURLToPath(new URL('./host-child.js', import.meta.url));
@@ -32,17 +33,22 @@ afterEach(async () => {
 
 type Answer = { index?: number; code?: string; message?: string };
 
-async function startHost(name: string): Promise<{ child: ChildProcess; answer: Answer }> {
+interface StartedHost {
+  child: ChildProcess;
+  answer: Answer;
+}
+
+async function startHost(name: string): Promise<StartedHost> {
   const child = spawn(process.execPath, [script, place.path!, name], { stdio: ['ignore', 'pipe', 'inherit'] });
   children.push(child);
   const [data] = (await once(child.stdout!, 'data')) as [Buffer];
   return { child, answer: JSON.parse(String(data)) as Answer };
 }
 
-async function killHost(child: ChildProcess): Promise<void> {
+async function killHost({ child, answer }: StartedHost): Promise<void> {
   child.kill('SIGKILL');
   await once(child, 'exit');
-  await sleep(20);
+  await until(() => !isRowLocked(region, answer.index!), 'its lock went');
 }
 
 /** A row as a host of another kernel would have written it. */
@@ -81,7 +87,7 @@ it('refuses a second live instance, naming the process, and takes a dead one’s
   const second = await startHost('one');
   expect(second.answer.code).toBe('DAXFS_HOST_BUSY');
   expect(second.answer.message).toMatch(new RegExp(`process ${first.child.pid} on this machine.*--host-id`));
-  await killHost(first.child);
+  await killHost(first);
   const third = await startHost('one');
   expect(third.answer.index).toBe(first.answer.index);
 });
@@ -98,12 +104,13 @@ it('lets one of several instances of one name in, when all come at once', async 
 });
 
 it('tells the dead from the living by the lock', async () => {
-  const { child, answer } = await startHost('worker');
+  const started = await startHost('worker');
+  const { answer } = started;
   const registry = new Registry(region);
   const host = () => registry.hosts().find(({ index }) => index === answer.index)!;
   expect(isRowLocked(region, answer.index!)).toBe(true);
   expect(isHostDead(region, host())).toBe(false);
-  await killHost(child);
+  await killHost(started);
   expect(isHostDead(region, host())).toBe(true);
   // A host of another kernel may live, whatever our locks say.
   expect(isHostDead(region, { index: answer.index!, bootId: Buffer.alloc(16, 9) })).toBe(false);
@@ -125,6 +132,18 @@ it('refuses a name that beats on another kernel', async () => {
   await expect(taking).rejects.toMatchObject({ code: 'DAXFS_HOST_BUSY', extra: { pid: 4711 } });
   await expect(takeHostRow(region, hostIdentity('elsewhere'))).rejects.toThrow(/on another kernel/);
   clearInterval(timer);
+});
+
+it('does not take a host for dead that was paused together with us', async () => {
+  plantRow(3, 'elsewhere');
+  const at = hostRowOffset(region.header, 3) + offsetOf(hostRow, 'heartbeat');
+  const taking = takeHostRow(region, hostIdentity('elsewhere'));
+  await turn();
+  // It has looked once. Longer than the limit for silence nobody runs; then the other one comes a little after us.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 400);
+  const timer = setTimeout(() => region.mapping.store64(at, 6n), 50);
+  await expect(taking).rejects.toMatchObject({ code: 'DAXFS_HOST_BUSY' });
+  clearTimeout(timer);
 });
 
 it('uses a dead row of this kernel last, and refuses when all rows are others’', async () => {
