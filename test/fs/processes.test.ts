@@ -6,8 +6,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
+import { randomOf } from '../support/random.ts';
+import { seed } from '../support/seed.ts';
+import { until } from '../support/until.ts';
 import { create } from './front.ts';
 
 const script = new URL('./writer-child.js', import.meta.url).pathname;
@@ -35,10 +37,6 @@ function start(path: string, ...args: string[]): Writer {
   return { child, said, ended: Promise.all([once(child, 'exit'), once(lines, 'close')]) };
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(5);
-}
-
 it.each([false, true])(
   'each name is won by exactly one of three creators (kernel-mountable: %s)',
   async (kernelMountable) => {
@@ -60,12 +58,13 @@ it.each([false, true])('writers go on beside killed ones (kernel-mountable: %s)'
   const region = await create(kernelMountable ? 200 : 16, { kernelMountable });
   const path = region.region!.path!;
   const acknowledged = new Map<string, number>();
+  const random = randomOf(seed);
   const survivor = start(path, 'forever', 'survivor');
   for (let round = 0; round < 4; round += 1) {
     const name = `victim${round}`;
     const victim = start(path, 'forever', name);
-    const [mine, theirs] = [survivor.said.length, 20 + Math.floor(Math.random() * 60)];
-    await until(() => victim.said.length >= theirs && survivor.said.length > mine);
+    const [mine, theirs] = [survivor.said.length, 20 + random(60)];
+    await until(() => victim.said.length >= theirs && survivor.said.length > mine, `both wrote, DAXSERVE_SEED=${seed}`);
     victim.child.kill('SIGKILL');
     await victim.ended;
     acknowledged.set(name, Number(victim.said.at(-1)));

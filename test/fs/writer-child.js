@@ -37,8 +37,8 @@ async function forever() {
     if (i % 7 === 6) await fs.rm(`${home}/f${(i - 3) % 50}`);
     say(`${i}`);
     // What was said has reached the reader's pipe before the next operation begins; the parent kills at any moment.
-    // A kernel-mountable pool is never recycled and must last until the parent has seen enough: after a while not at full speed.
-    if (i % 20 === 0) await sleep(i < 1000 ? 0 : 50);
+    // A kernel-mountable pool is never recycled and must last until the parent has seen enough: ever slower after a while.
+    if (i % 20 === 0) await sleep(i < 1000 ? 0 : i / 20);
   }
 }
 

@@ -59,10 +59,12 @@ it('killed at random moments: never a region that is not whole', async () => {
     return state / 2 ** 32;
   };
   const seen = new Set<string>();
-  for (let i = 0; i < 12; i++) {
+  const isHit = () => [...seen].some((state) => state !== 'whole');
+  // How long a creation takes is the machine's business: some kills are early, and it goes on until one has hit.
+  for (let i = 0; i < 12 || !isHit(); i++) {
     const child = startChild();
     await once(child.stdout!, 'data');
-    await sleep(random() * 400);
+    if (i % 4 !== 0) await sleep(random() ** 2 * 400);
     child.kill('SIGKILL');
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
     const left = await stateLeft();
@@ -71,7 +73,6 @@ it('killed at random moments: never a region that is not whole', async () => {
     await createWorksNow();
     await place.dispose();
   }
-  expect([...seen].some((state) => state !== 'whole')).toBe(true);
 });
 
 it('four processes at once make one region', async () => {
@@ -89,11 +90,13 @@ it('four processes at once make one region', async () => {
 
 it('processes that meet at the same moment make one region each time', async () => {
   const rounds = 60;
-  const words = [script, place.path!, String(16 * MiB), 'meet', String(Date.now() + 3000), String(rounds)];
+  const words = [script, place.path!, String(16 * MiB), 'meet', String(rounds)];
   const children = Array.from({ length: 4 }, () =>
-    spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] }),
+    spawn(process.execPath, words, { stdio: ['pipe', 'pipe', 'inherit'] }),
   );
   try {
+    await Promise.all(children.map(({ stdout }) => once(stdout, 'readable')));
+    for (const { stdin } of children) stdin.end(String(Date.now() + 100));
     const answers = await Promise.all(
       children.map(async ({ stdout }) => (await stdout.toArray()).join('').split('\n')),
     );
