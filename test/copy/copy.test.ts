@@ -1,6 +1,6 @@
 /** Goal: the copy engine brings exactly the bytes and their digests, and says what went wrong. Method: real files, every outcome once. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, renameSync, truncateSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, truncateSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -123,16 +123,22 @@ it('refuses what is not a regular file, without waiting for it', async () => {
 
 it('a source truncated while it is copied is ESTALE and nothing else', async () => {
   const size = 96 * MIB;
-  for (let round = 0; round < 5; round++) {
+  // Where the copy was quicker than the truncation, the round is tried again.
+  for (let round = 0; round < 5; ) {
     const { mapping, directory } = target(size);
     const path = join(directory, 'big');
     writeFileSync(path, Buffer.alloc(size, round + 1));
     const job = native.startCopy(mapping, [item(path, 0)], {});
-    if (round > 0) while (job.progress() < round * MIB) await new Promise((resolve) => setImmediate(resolve));
+    while (job.progress() < round * MIB) await new Promise((resolve) => setImmediate(resolve));
     truncateSync(path, round * MIB);
-    expect(await failure(job.done)).toEqual({ code: 'ESTALE', index: 0 });
+    const ended = await failure(job.done);
+    if (ended.code !== 'none') {
+      expect(ended).toEqual({ code: 'ESTALE', index: 0 });
+      round += 1;
+    }
     expect(await descriptorsIn(directory)).toEqual([]);
     mapping.close();
+    rmSync(path);
   }
 });
 
@@ -142,11 +148,14 @@ it('cancels: the promise rejects when no thread writes any more', async () => {
   const path = join(directory, 'big');
   writeFileSync(path, '');
   truncateSync(path, size);
-  const job = native.startCopy(mapping, [item(path, 0), item(path, 0)], {});
+  // To one place again and again: work for a minute, in little memory.
+  const items = Array.from({ length: 1000 }, () => item(path, 0));
+  const job = native.startCopy(mapping, items, {});
+  while (job.progress() === 0) await new Promise((resolve) => setImmediate(resolve));
   job.cancel();
   expect((await failure(job.done)).code).toBe('ECANCELED');
   const copied = job.progress();
-  expect(copied).toBeLessThan(size);
+  expect(copied).toBeLessThan(items.length * size);
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect(job.progress()).toBe(copied);
   job.cancel();

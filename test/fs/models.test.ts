@@ -62,7 +62,7 @@ it.each([false, true])('what is viewed is not freed (writable: %s)', async (writ
   const free = store!.freeChunks();
   expect(view.equals(bytes)).toBe(true);
   await region.close();
-  await expect.poll(() => store!.freeChunks(), { timeout: 20_000 }).toBeGreaterThan(free);
+  await expect.poll(() => store!.freeChunks()).toBeGreaterThan(free);
 });
 
 it('nothing can be changed below it', async () => {

@@ -7,6 +7,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../../native/index.ts';
 import { scratchDirectory } from '../support/scratch.ts';
 
+/** Of a call that is not expected to wait. */
+const patienceMs = 120_000;
+
 let server: Server;
 let path: string;
 let client: number;
@@ -21,7 +24,7 @@ beforeEach(async () => {
   server = createServer({ pauseOnConnect: true });
   await new Promise<void>((resolve) => server.listen(path, resolve));
   const connected = new Promise<Socket>((resolve) => server.once('connection', resolve));
-  client = await native.connectUnix(path, 1000);
+  client = await native.connectUnix(path, patienceMs);
   peer = await connected;
 });
 afterEach(() => {
@@ -31,7 +34,7 @@ afterEach(() => {
 });
 
 const send = (text: string, fds: number[] = []) => native.sendFds(fdOf(peer), Buffer.from(text), fds);
-const exchange = (line: string, maxBytes = 1000, timeoutMs = 2000) =>
+const exchange = (line: string, maxBytes = 1000, timeoutMs = patienceMs) =>
   native.exchangeLine(client, line, maxBytes, timeoutMs);
 
 describe('exchangeLine', () => {

@@ -15,7 +15,7 @@ const owners = 8;
 export interface StressOptions {
   seed: number;
   kernelMountable: boolean;
-  /** Goes on until so many operations were done and so many processes killed. */
+  /** Goes on until so many operations were done and so many processes killed, one of them at least in an operation. */
   operations: number;
   kills: number;
   /** Room for files; default 192 MiB, a kernel-mountable front, which frees nothing, 640 MiB. */
@@ -106,7 +106,8 @@ class Stress {
 
   #isDone(): boolean {
     const { operations, kills } = this.#options;
-    return this.#sums.operations + (this.#inRegion.operations ?? 0) >= operations && this.#sums.kills >= kills;
+    const done = (key: 'operations' | 'cutDone' | 'cutUndone') => this.#sums[key] + (this.#inRegion[key] ?? 0);
+    return done('operations') >= operations && this.#sums.kills >= kills && done('cutDone') + done('cutUndone') > 0;
   }
 
   async #runOn(region: StressRegion): Promise<void> {

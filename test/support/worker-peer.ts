@@ -238,11 +238,3 @@ export class Peer {
     });
   }
 }
-
-/** Resolves when `condition` holds; asks again every few milliseconds. */
-export async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    if (tries > 4000) throw new Error('it did not happen');
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}

@@ -2,7 +2,8 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { attach, attachHandle, defaultSocketPath } from '../../worker/node/index.ts';
-import { CHUNK, DIGEST, MANIFEST, Peer, until } from '../support/worker-peer.ts';
+import { until } from '../support/until.ts';
+import { CHUNK, DIGEST, MANIFEST, Peer } from '../support/worker-peer.ts';
 
 let peer: Peer;
 beforeEach(async () => {

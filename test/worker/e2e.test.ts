@@ -3,13 +3,13 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { attach, attachHandle, type Model } from '../../worker/node/index.ts';
 import { matrices, writeSafetensors } from '../support/models.ts';
 import { PythonWorker, python } from '../support/python.ts';
 import { miniLmDirectory as folder, noPython } from '../support/python-env.ts';
 import { Service } from '../support/service.ts';
+import { until } from '../support/until.ts';
 
 const compareScript = 'test/support/worker_compare.py';
 const workers: PythonWorker[] = [];
@@ -70,13 +70,6 @@ function sum(m: Model): string {
   const hash = createHash('sha256');
   for (const name of m.tensors.keys()) hash.update(m.tensor(name).bytes);
   return hash.digest('hex');
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await condition()); tries++) {
-    if (tries > 1000) throw new Error('it did not happen');
-    await sleep(20);
-  }
 }
 
 describe.skipIf(noPython)('a real model', () => {

@@ -2,7 +2,8 @@
 import { closeSync, openSync } from 'node:fs';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { attach } from '../../worker/node/index.ts';
-import { CHUNK, MANIFEST, Peer, type PeerHandle, type PeerTensor, type Script, until } from '../support/worker-peer.ts';
+import { until } from '../support/until.ts';
+import { CHUNK, MANIFEST, Peer, type PeerHandle, type PeerTensor, type Script } from '../support/worker-peer.ts';
 
 let peer: Peer;
 beforeEach(async () => {

@@ -5,7 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { attach, type Model } from '../../worker/node/index.ts';
-import { CHUNK, Peer, type PeerHandle, until } from '../support/worker-peer.ts';
+import { until } from '../support/until.ts';
+import { CHUNK, Peer, type PeerHandle } from '../support/worker-peer.ts';
 
 let peer: Peer;
 beforeEach(async () => {
@@ -24,10 +25,11 @@ it('tells once that the content drains', async () => {
   await using m = await attach('org/m', { socket: peer.path });
   const seen = events(m);
   await until(() => m.draining);
-  for (const socket of peer.open) socket.write('{"event":"draining"}\n{"event":"new"}\n');
-  await sleep(20);
-  expect(seen).toEqual(['draining']);
   expect(m.attached).toBe(true);
+  // What follows the lines tells when they were read.
+  for (const socket of peer.open) socket.end('{"event":"draining"}\n{"event":"new"}\n');
+  await until(() => !m.attached);
+  expect(seen).toEqual(['draining', 'detached']);
 });
 
 it.each(['garbage\n', '[]\n', '{"event":7}\n', '\n\n\n', '\u0000\n'])('ignores %j between events', async (noise) => {
@@ -109,7 +111,7 @@ it('close while the service is away ends the coming back', async () => {
 
 it('waits for a service that starts later', async () => {
   await peer.stop();
-  const attaching = attach('org/m', { socket: peer.path, wait: 20 });
+  const attaching = attach('org/m', { socket: peer.path, wait: 120 });
   await sleep(100);
   await peer.start();
   await using m = await attaching;
