@@ -1,22 +1,32 @@
 /** What `open` gives: the calls of fs.promises.FileHandle that have a meaning in a region. */
-import { bytesOf, modeOf, optionsOf } from './arguments.ts';
+import { createInterface, type Interface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { bytesOf, checkAborted, type Data, encodingOf, idOf, modeOf, optionsOf, wholeOf } from './arguments.ts';
 import { fsError } from './fs-error.ts';
 import type { OpenFile } from './open-file.ts';
 import type { RegionStats } from './stats.ts';
+import { type ReadStreamOptions, readStream, type WriteStreamOptions, writeStream } from './streams.ts';
+import { type ReadOptions, readTransfer, type TransferOptions, writeTransfer } from './transfer.ts';
 
 /** node:fs reads no larger file at once either. */
 export const readBytesMax: number = 2 ** 31 - 1;
+/** Between two looks at an AbortSignal. */
+const signalBytes = 8 * 2 ** 20;
 
 export interface ReadFileOptions {
   /** Gives text instead of bytes. */
   encoding?: BufferEncoding | null | undefined;
-  flag?: string | undefined;
+  flag?: string | number | undefined;
+  /** Of the promises alone. */
+  signal?: AbortSignal | undefined;
 }
 
 export interface WriteFileOptions {
-  encoding?: BufferEncoding | undefined;
+  encoding?: BufferEncoding | null | undefined;
   mode?: number | string | undefined;
-  flag?: string | undefined;
+  flag?: string | number | undefined;
+  /** Of the promises alone; what is written by then stays. */
+  signal?: AbortSignal | undefined;
 }
 
 /** The buffer to read a file of this size into. @throws RangeError ERR_FS_FILE_TOO_LARGE */
@@ -26,14 +36,37 @@ function bufferFor(size: number): Buffer {
   throw Object.assign(new RangeError(message), { code: 'ERR_FS_FILE_TOO_LARGE' });
 }
 
-export async function readWhole(file: OpenFile): Promise<Buffer> {
-  const bytes = bufferFor(file.stat().size);
-  return bytes.subarray(0, await file.read(0, bytes));
+/** In one piece, for a read is of one moment then; with a signal in parts. */
+export async function readWhole(file: OpenFile, signal?: AbortSignal, from = 0): Promise<Buffer> {
+  const bytes = bufferFor(Math.max(0, file.stat().size - from));
+  if (!signal) return bytes.subarray(0, await file.read(from, bytes));
+  for (let at = 0; ; ) {
+    checkAborted(signal);
+    const got = at === bytes.length ? 0 : await file.read(from + at, bytes.subarray(at, at + signalBytes));
+    if (got === 0) return bytes.subarray(0, at);
+    at += got;
+  }
 }
 
 export function readWholeSync(file: OpenFile): Buffer {
   const bytes = bufferFor(file.stat().size);
   return bytes.subarray(0, file.readSync(0, bytes));
+}
+
+/** @returns where the bytes end; of a file that is appended to its end */
+export async function writeWhole(
+  file: OpenFile,
+  from: number,
+  bytes: Uint8Array,
+  signal?: AbortSignal,
+): Promise<number> {
+  const step = signal ? signalBytes : bytes.length;
+  let end = from;
+  for (let at = 0; at < bytes.length; at += step) {
+    checkAborted(signal);
+    end = await file.write(from + at, bytes.subarray(at, at + step));
+  }
+  return end;
 }
 
 /** Calls after `close` reject with EBADF. Positions and lengths in bytes. */
@@ -47,50 +80,120 @@ export class RegionFileHandle {
   }
 
   /** @param position null: where the last call without a position ended */
-  async read(
-    buffer: Uint8Array,
-    offset = 0,
-    length: number = buffer.byteLength - offset,
-    position: number | null = null,
-  ): Promise<{ bytesRead: number; buffer: Uint8Array }> {
+  read<View extends NodeJS.ArrayBufferView>(
+    buffer: View,
+    offset?: number | null,
+    length?: number | null,
+    position?: number | bigint | null,
+  ): Promise<{ bytesRead: number; buffer: View }>;
+  read<View extends NodeJS.ArrayBufferView>(
+    buffer: View,
+    options?: TransferOptions,
+  ): Promise<{ bytesRead: number; buffer: View }>;
+  read<View extends NodeJS.ArrayBufferView = Buffer>(
+    options?: ReadOptions<View>,
+  ): Promise<{ bytesRead: number; buffer: View }>;
+  async read<View extends NodeJS.ArrayBufferView>(
+    given?: View | ReadOptions<View>,
+    offset?: number | TransferOptions | null,
+    length?: number | null,
+    at?: number | bigint | null,
+  ): Promise<{ bytesRead: number; buffer: View }> {
     const file = this.#open('read');
-    const bytes = part(buffer, offset, length);
+    const { whole, bytes, position } = readTransfer(given, offset, length, at);
     const bytesRead = bytes.length === 0 ? 0 : await file.read(position ?? this.#position, bytes);
     if (position === null) this.#position += bytesRead;
-    return { bytesRead, buffer };
+    return { bytesRead, buffer: whole };
   }
 
   /** All bytes, or an error. With flag `a` the position is ignored and the bytes go behind the end. */
+  write<View extends NodeJS.ArrayBufferView>(
+    buffer: View,
+    offset?: number | null,
+    length?: number | null,
+    position?: number | null,
+  ): Promise<{ bytesWritten: number; buffer: View }>;
+  write<View extends NodeJS.ArrayBufferView>(
+    buffer: View,
+    options?: TransferOptions,
+  ): Promise<{ bytesWritten: number; buffer: View }>;
+  write(
+    text: string,
+    position?: number | null,
+    encoding?: BufferEncoding | null,
+  ): Promise<{ bytesWritten: number; buffer: string }>;
   async write(
-    data: Uint8Array | string,
-    offset = 0,
-    length?: number,
-    position: number | null = null,
-  ): Promise<{ bytesWritten: number; buffer: Uint8Array | string }> {
+    data: Data,
+    offset?: number | TransferOptions | null,
+    length?: number | BufferEncoding | null,
+    at?: number | null,
+  ): Promise<{ bytesWritten: number; buffer: Data }> {
     const file = this.#open('write');
-    const all = bytesOf(data);
-    const bytes = part(all, offset, length ?? all.byteLength - offset);
-    const at = position ?? this.#position;
-    if (bytes.length > 0) await file.write(at, bytes);
-    if (position === null) this.#position = at + bytes.length;
-    return { bytesWritten: bytes.length, buffer: data };
+    const { whole, bytes, position } = writeTransfer(data, offset, length, at);
+    const end = bytes.length === 0 ? this.#position : await file.write(position ?? this.#position, bytes);
+    if (position === null) this.#position = end;
+    return { bytesWritten: bytes.length, buffer: whole };
   }
 
-  async readFile(options?: ReadFileOptions | BufferEncoding): Promise<string | Buffer> {
-    const file = this.#open('read');
-    const rest = bufferFor(Math.max(0, file.stat().size - this.#position));
-    const bytes = rest.subarray(0, await file.read(this.#position, rest));
+  async readv<Views extends readonly NodeJS.ArrayBufferView[]>(
+    buffers: Views,
+    position: number | null = null,
+  ): Promise<{ bytesRead: number; buffers: Views }> {
+    const all = Buffer.alloc(buffers.reduce((sum, { byteLength }) => sum + byteLength, 0));
+    const { bytesRead } = await this.read(all, 0, all.length, position);
+    let at = 0;
+    for (const view of buffers) {
+      const bytes = readTransfer(view, 0, null, null).bytes;
+      bytes.set(all.subarray(at, Math.min(bytesRead, at + bytes.length)));
+      at = Math.min(bytesRead, at + bytes.length);
+    }
+    return { bytesRead, buffers };
+  }
+
+  /** The buffers one after another, in one write. */
+  async writev<Views extends readonly NodeJS.ArrayBufferView[]>(
+    buffers: Views,
+    position: number | null = null,
+  ): Promise<{ bytesWritten: number; buffers: Views }> {
+    const all = Buffer.concat(buffers.map((view) => bytesOf(view)));
+    const { bytesWritten } = await this.write(all, 0, all.length, position);
+    return { bytesWritten, buffers };
+  }
+
+  readFile(options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): Promise<string>;
+  readFile(options?: (ReadFileOptions & { encoding?: null }) | null): Promise<Buffer>;
+  async readFile(options?: ReadFileOptions | BufferEncoding | null): Promise<string | Buffer> {
+    const { encoding, signal } = optionsOf(options);
+    const known = encodingOf(encoding);
+    checkAborted(signal);
+    const bytes = await readWhole(this.#open('read'), signal, this.#position);
     this.#position += bytes.length;
-    const { encoding } = optionsOf(options);
-    return encoding ? bytes.toString(encoding) : bytes;
+    return known ? bytes.toString(known) : bytes;
   }
 
-  async writeFile(data: string | Uint8Array, options?: WriteFileOptions | BufferEncoding): Promise<void> {
-    await this.write(bytesOf(data, optionsOf(options).encoding));
+  /** From where the last call without a position ended. */
+  async writeFile(data: Data, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+    const { encoding, signal } = optionsOf(options);
+    const bytes = bytesOf(data, encoding);
+    checkAborted(signal);
+    this.#position = await writeWhole(this.#open('write'), this.#position, bytes, signal);
   }
 
-  async appendFile(data: string | Uint8Array, options?: WriteFileOptions | BufferEncoding): Promise<void> {
-    await this.#open('write').write(null, bytesOf(data, optionsOf(options).encoding));
+  /** As writeFile; to write behind the end, open with flag `a`. */
+  async appendFile(data: Data, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+    await this.writeFile(data, options);
+  }
+
+  createReadStream(options?: ReadStreamOptions): Readable {
+    return readStream(async () => this, options);
+  }
+
+  createWriteStream(options?: WriteStreamOptions): Writable {
+    return writeStream(async () => this, options);
+  }
+
+  readLines(options?: ReadStreamOptions): Interface {
+    return createInterface({ input: this.createReadStream(options), crlfDelay: Number.POSITIVE_INFINITY });
   }
 
   async stat(): Promise<RegionStats> {
@@ -98,15 +201,15 @@ export class RegionFileHandle {
   }
 
   async truncate(length = 0): Promise<void> {
-    await this.#open('ftruncate').truncate(Math.max(0, length));
+    await this.#open('ftruncate').truncate(Math.max(0, wholeOf(length, 'len', Number.MIN_SAFE_INTEGER)));
   }
 
   async chmod(mode: number | string): Promise<void> {
-    this.#open('fchmod').chmod(modeOf(mode, 0));
+    this.#open('fchmod').chmod(modeOf(mode));
   }
 
   async chown(uid: number, gid: number): Promise<void> {
-    this.#open('fchown').chown(uid, gid);
+    this.#open('fchown').chown(idOf(uid, 'uid'), idOf(gid, 'gid'));
   }
 
   /** Nothing: the memory is the file. What is written is visible to all at once. */
@@ -133,11 +236,4 @@ export class RegionFileHandle {
     if (this.#closed) throw fsError('EBADF', syscall);
     return this.#file;
   }
-}
-
-/** @throws RangeError ERR_OUT_OF_RANGE */
-function part(bytes: Uint8Array, offset: number, length: number): Uint8Array {
-  if (offset >= 0 && length >= 0 && offset + length <= bytes.byteLength) return bytes.subarray(offset, offset + length);
-  const message = `offset ${offset} and length ${length} lie outside the ${bytes.byteLength} bytes of the buffer`;
-  throw Object.assign(new RangeError(message), { code: 'ERR_OUT_OF_RANGE' });
 }

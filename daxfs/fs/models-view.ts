@@ -202,7 +202,7 @@ class ImageFile implements OpenFile {
   readSync(position: number, bytes: Uint8Array): number {
     return this.#read(position, bytes);
   }
-  write(): Promise<void> {
+  write(): Promise<number> {
     throw fsError('EBADF', 'write');
   }
   writeSync(): void {

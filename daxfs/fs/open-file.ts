@@ -10,9 +10,9 @@ export interface OpenFile {
   stat(): RegionStats;
   read(position: number, bytes: Uint8Array): Promise<number>;
   readSync(position: number, bytes: Uint8Array): number;
-  /** All bytes or none acknowledged. @param position null: at the end, wherever that is */
-  write(position: number | null, bytes: Uint8Array): Promise<void>;
-  writeSync(position: number | null, bytes: Uint8Array): void;
+  /** All bytes or none acknowledged; at the end when the file was opened with O_APPEND. @returns where they end */
+  write(position: number, bytes: Uint8Array): Promise<number>;
+  writeSync(position: number, bytes: Uint8Array): void;
   truncate(size: number): Promise<void>;
   chmod(mode: number): void;
   chown(uid: number, gid: number): void;
@@ -53,19 +53,21 @@ export class OverlayFile implements OpenFile {
     return count(this.#front.overlay.readSync(this.#ino, position, bytes), 'read');
   }
 
-  async write(position: number | null, bytes: Uint8Array): Promise<void> {
+  async write(position: number, bytes: Uint8Array): Promise<number> {
     this.#check(this.#canWrite, 'write');
     const front = this.#front;
-    const appends = this.#appends || position === null;
-    const done = appends ? front.append(this.#ino, bytes) : front.write(this.#ino, position, bytes);
-    count(await done, 'write');
+    if (this.#appends) return count(await front.append(this.#ino, bytes), 'write') + bytes.length;
+    count(await front.write(this.#ino, position, bytes), 'write');
+    return position + bytes.length;
   }
 
-  writeSync(position: number | null, bytes: Uint8Array): void {
+  writeSync(position: number, bytes: Uint8Array): void {
     this.#check(this.#canWrite, 'write');
     const { overlay } = this.#front;
-    const appends = this.#appends || position === null;
-    count(appends ? overlay.appendSync(this.#ino, bytes) : overlay.writeSync(this.#ino, position, bytes), 'write');
+    count(
+      this.#appends ? overlay.appendSync(this.#ino, bytes) : overlay.writeSync(this.#ino, position, bytes),
+      'write',
+    );
   }
 
   async truncate(size: number): Promise<void> {

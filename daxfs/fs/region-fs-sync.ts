@@ -1,12 +1,26 @@
 /** Files of a region: the calls that are cheap enough to be synchronous. Names, options and errors are those of node:fs. */
 import { constants } from 'node:fs';
-import { bytesOf, checkPath, flagsOf, modeOf, optionsOf, type PathLike } from './arguments.ts';
+import {
+  bytesOf,
+  checkPath,
+  type Data,
+  encodingOf,
+  flagsOf,
+  idOf,
+  modeOf,
+  optionsOf,
+  type PathLike,
+  textOf as text,
+  wholeOf,
+} from './arguments.ts';
 import { type ReadFileOptions, readWholeSync, type WriteFileOptions } from './file-handle.ts';
 import type { Front } from './front.ts';
-import { count, ENOENT, type FsError, fsError, value } from './fs-error.ts';
+import { count, ENOENT, fsError, value } from './fs-error.ts';
+import { makeDirectories } from './make-directories.ts';
 import { MODELS, type ModelsView } from './models-view.ts';
 import { type OpenFile, OverlayFile } from './open-file.ts';
 import { type PinnedBlock, pinBlock } from './pinned-block.ts';
+import { realPath } from './real-path.ts';
 import { RegionDirent, RegionStats } from './stats.ts';
 
 export interface StatOptions {
@@ -25,6 +39,10 @@ export interface ReadDirectoryOptions {
   encoding?: BufferEncoding | 'buffer' | null | undefined;
 }
 
+export interface NameOptions {
+  encoding?: BufferEncoding | 'buffer' | null | undefined;
+}
+
 /** One name of a directory. */
 interface Listed {
   /** From the directory that was asked for. */
@@ -35,9 +53,12 @@ interface Listed {
 }
 
 const { O_CREAT, O_TRUNC, W_OK, S_IFDIR, S_IFMT } = constants;
+/** mkdir(2) makes no directory that hands on its group, unless its parent does. */
+const MKDIR_BITS = 0o1777;
 const SLASH = Buffer.from('/');
 
-const text = (path: PathLike) => path.toString();
+const nameEncoding = (options: NameOptions | BufferEncoding | 'buffer' | null | undefined) =>
+  encodingOf(typeof options === 'string' ? options : options?.encoding);
 const isDirectoryMode = (mode: number) => (mode & S_IFMT) === S_IFDIR;
 const within = (parent: string, name: Buffer) =>
   `${parent === '' || parent.endsWith('/') ? parent : `${parent}/`}${name}`;
@@ -79,6 +100,7 @@ export class RegionFsSync {
 
   /** Permission bits are kept, not enforced: what exists is accessible; writing is refused in read-only places. */
   accessSync(path: PathLike, mode: number = constants.F_OK): void {
+    wholeOf(mode ?? constants.F_OK, 'mode', 0, 7);
     this.#stat(path, true, 'access', {});
     const parts = this.viewOf(path);
     if ((mode & W_OK) !== 0 && parts) throw fsError('EROFS', 'access', path);
@@ -95,8 +117,9 @@ export class RegionFsSync {
     path: PathLike,
     options?: ReadDirectoryOptions | BufferEncoding | 'buffer' | null,
   ): string[] | Buffer[] | RegionDirent[] | RegionDirent<Buffer>[] {
-    const { withFileTypes, recursive, encoding } =
-      typeof options === 'string' ? { encoding: options } : ((options ?? {}) as ReadDirectoryOptions);
+    const given = typeof options === 'string' ? { encoding: options } : ((options ?? {}) as ReadDirectoryOptions);
+    const { withFileTypes, recursive } = given;
+    const encoding = encodingOf(given.encoding);
     const listed = this.#list(checkPath(path), recursive ?? false);
     if (encoding === 'buffer') {
       return withFileTypes
@@ -110,10 +133,10 @@ export class RegionFsSync {
   }
 
   /** @returns with `recursive`: the first directory made, if any */
-  mkdirSync(path: PathLike, options: MakeDirectoryOptions | number | string = {}): string | undefined {
-    const { recursive, mode } = typeof options === 'object' ? options : { recursive: false, mode: options };
-    const bits = modeOf(mode, 0o777) & ~process.umask();
-    if (recursive) return this.#mkdirs(text(checkPath(path)), bits);
+  mkdirSync(path: PathLike, options?: MakeDirectoryOptions | number | string | null): string | undefined {
+    const { recursive, mode } = typeof options === 'object' ? (options ?? {}) : { recursive: false, mode: options };
+    const bits = modeOf(mode, 0o777) & MKDIR_BITS & ~process.umask();
+    if (recursive) return makeDirectories(this, text(checkPath(path)), bits);
     this.#mkdir(path, bits);
     return undefined;
   }
@@ -160,20 +183,27 @@ export class RegionFsSync {
     );
   }
 
-  readlinkSync(path: PathLike): string;
+  readlinkSync(path: PathLike, options: NameOptions & { encoding: 'buffer' }): Buffer;
   readlinkSync(path: PathLike, options: 'buffer'): Buffer;
-  readlinkSync(path: PathLike, options?: 'buffer'): string | Buffer {
+  readlinkSync(path: PathLike, options?: NameOptions | BufferEncoding | null): string;
+  readlinkSync(path: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): string | Buffer {
+    const encoding = nameEncoding(options);
     const parts = this.viewOf(path);
     if (parts) {
       this.models!.stat(parts, 'readlink', text(path));
       throw fsError('EINVAL', 'readlink', path);
     }
     const target = value(this.front.overlay.readlink(path), 'readlink', path);
-    return options === 'buffer' ? target : target.toString();
+    return encoding === 'buffer' ? target : target.toString(encoding);
+  }
+
+  /** The path without links and dots; it begins with a slash. */
+  realpathSync(path: PathLike): string {
+    return realPath(this, path);
   }
 
   chmodSync(path: PathLike, mode: number | string): void {
-    const bits = modeOf(mode, 0);
+    const bits = modeOf(mode);
     const { ino } = this.#changed(path, true, 'chmod');
     count(
       this.front.change((overlay) => overlay.chmod(ino, bits)),
@@ -183,18 +213,22 @@ export class RegionFsSync {
   }
 
   chownSync(path: PathLike, uid: number, gid: number): void {
+    const owner = idOf(uid, 'uid');
+    const group = idOf(gid, 'gid');
     const { ino } = this.#changed(path, true, 'chown');
     count(
-      this.front.change((overlay) => overlay.chown(ino, uid, gid)),
+      this.front.change((overlay) => overlay.chown(ino, owner, group)),
       'chown',
       path,
     );
   }
 
   lchownSync(path: PathLike, uid: number, gid: number): void {
+    const owner = idOf(uid, 'uid');
+    const group = idOf(gid, 'gid');
     const { ino } = this.#changed(path, false, 'lchown');
     count(
-      this.front.change((overlay) => overlay.chown(ino, uid, gid)),
+      this.front.change((overlay) => overlay.chown(ino, owner, group)),
       'lchown',
       path,
     );
@@ -202,27 +236,28 @@ export class RegionFsSync {
 
   /** For small files; `readFile` reads large ones on a native thread. */
   readFileSync(path: PathLike, options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): string;
-  readFileSync(path: PathLike, options?: ReadFileOptions & { encoding?: null }): Buffer;
-  readFileSync(path: PathLike, options?: ReadFileOptions | BufferEncoding): string | Buffer {
+  readFileSync(path: PathLike, options?: (ReadFileOptions & { encoding?: null }) | null): Buffer;
+  readFileSync(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): string | Buffer {
     const { encoding, flag } = optionsOf(options);
-    const file = this.openSync(path, flagsOf(flag ?? 'r'));
+    const known = encodingOf(encoding);
+    const file = this.openSync(path, flagsOf(flag));
     try {
       const bytes = readWholeSync(file);
-      return encoding ? bytes.toString(encoding) : bytes;
+      return known ? bytes.toString(known) : bytes;
     } finally {
       file.close();
     }
   }
 
   /** For small files. */
-  writeFileSync(path: PathLike, data: string | Uint8Array, options?: WriteFileOptions | BufferEncoding): void {
+  writeFileSync(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): void {
     const { encoding, mode, flag } = optionsOf(options);
-    const file = this.openSync(path, flagsOf(flag ?? 'w'), modeOf(mode, 0o666));
     const bytes = bytesOf(data, encoding);
+    const file = this.openSync(path, flagsOf(flag, 'w'), modeOf(mode, 0o666));
     if (bytes.length > 0) file.writeSync(0, bytes);
   }
 
-  appendFileSync(path: PathLike, data: string | Uint8Array, options?: WriteFileOptions | BufferEncoding): void {
+  appendFileSync(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): void {
     this.writeFileSync(path, data, { flag: 'a', ...optionsOf(options) });
   }
 
@@ -323,33 +358,6 @@ export class RegionFsSync {
       'mkdir',
       path,
     );
-  }
-
-  /** From the top down, so that nothing of a path that cannot be is made by a caller that lost. */
-  #mkdirs(path: string, bits: number): string | undefined {
-    let first: string | undefined;
-    const parts = path.split('/').filter((part) => part !== '');
-    for (let i = 1; i <= parts.length; i += 1) {
-      const at = (path.startsWith('/') ? '/' : '') + parts.slice(0, i).join('/');
-      try {
-        this.#mkdir(at, bits);
-        first ??= at;
-      } catch (error) {
-        const { code, errno } = error as FsError;
-        if (code !== 'EEXIST' && code !== 'EROFS') throw errno === undefined ? error : fsError(errno, 'mkdir', path);
-        if (!this.#isDirectory(at, path)) throw fsError(i < parts.length ? 'ENOTDIR' : 'EEXIST', 'mkdir', path);
-      }
-    }
-    return first;
-  }
-
-  /** @throws FsError of mkdir on the path that was asked for */
-  #isDirectory(at: string, path: string): boolean {
-    try {
-      return this.#stat(at, true, 'mkdir', {})!.isDirectory();
-    } catch (error) {
-      throw fsError((error as FsError).errno, 'mkdir', path);
-    }
   }
 
   #list(path: PathLike, recursive: boolean): Listed[] {

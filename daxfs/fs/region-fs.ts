@@ -2,12 +2,33 @@
 import { constants } from 'node:fs';
 import { open as openHost } from 'node:fs/promises';
 import { constants as osConstants } from 'node:os';
-import { argumentError, bytesOf, flagsOf, modeOf, optionsOf, type PathLike } from './arguments.ts';
-import { type ReadFileOptions, RegionFileHandle, readWhole, type WriteFileOptions } from './file-handle.ts';
+import type { Readable, Writable } from 'node:stream';
+import {
+  argumentError,
+  bytesOf,
+  checkAborted,
+  type Data,
+  encodingOf,
+  flagsOf,
+  modeOf,
+  optionsOf,
+  type PathLike,
+  textOf,
+  wholeOf,
+} from './arguments.ts';
+import { type CopyTreeOptions, copyTree } from './copy-tree.ts';
+import { RegionDir } from './directory.ts';
+import { type ReadFileOptions, RegionFileHandle, readWhole, type WriteFileOptions, writeWhole } from './file-handle.ts';
 import { count, type FsError, fsError } from './fs-error.ts';
 import type { OpenFile } from './open-file.ts';
-import { type MakeDirectoryOptions, type ReadDirectoryOptions, RegionFsSync } from './region-fs-sync.ts';
+import {
+  type MakeDirectoryOptions,
+  type NameOptions,
+  type ReadDirectoryOptions,
+  RegionFsSync,
+} from './region-fs-sync.ts';
 import type { RegionDirent, RegionStats } from './stats.ts';
+import { type ReadStreamOptions, readStream, type WriteStreamOptions, writeStream } from './streams.ts';
 
 export interface RemoveOptions {
   recursive?: boolean | undefined;
@@ -24,7 +45,10 @@ const unlinkBytesMax = 2 ** 24;
 type CopiedStat = Pick<RegionStats, 'ino' | 'mode' | 'isDirectory'>;
 
 /** Copies until the source ends. */
-async function copyBytesOf(from: Pick<OpenFile, 'read'>, to: Pick<OpenFile, 'write'>): Promise<void> {
+async function copyBytesOf(
+  from: Pick<OpenFile, 'read'>,
+  to: { write(at: number, bytes: Uint8Array): Promise<unknown> },
+): Promise<void> {
   const buffer = Buffer.allocUnsafeSlow(copyBytes);
   for (let at = 0; ; ) {
     const got = await from.read(at, buffer);
@@ -77,7 +101,7 @@ export class RegionFs extends RegionFsSync {
     return this.readdirSync(path, options as ReadDirectoryOptions);
   }
 
-  async mkdir(path: PathLike, options?: MakeDirectoryOptions | number | string): Promise<string | undefined> {
+  async mkdir(path: PathLike, options?: MakeDirectoryOptions | number | string | null): Promise<string | undefined> {
     return this.mkdirSync(path, options);
   }
 
@@ -99,8 +123,32 @@ export class RegionFs extends RegionFsSync {
     this.symlinkSync(target, path);
   }
 
-  async readlink(path: PathLike): Promise<string> {
-    return this.readlinkSync(path);
+  readlink(path: PathLike, options: (NameOptions & { encoding: 'buffer' }) | 'buffer'): Promise<Buffer>;
+  readlink(path: PathLike, options?: NameOptions | BufferEncoding | null): Promise<string>;
+  async readlink(path: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): Promise<string | Buffer> {
+    return this.readlinkSync(path, options as NameOptions);
+  }
+
+  async realpath(path: PathLike): Promise<string> {
+    return this.realpathSync(path);
+  }
+
+  /** The names are those of this moment. */
+  async opendir(path: PathLike, options?: { recursive?: boolean | undefined }): Promise<RegionDir> {
+    return new RegionDir(textOf(path), this.readdirSync(path, { ...options, withFileTypes: true }));
+  }
+
+  createReadStream(path: PathLike, options: ReadStreamOptions = {}): Readable {
+    return readStream(() => this.open(path, options.flags ?? 'r'), options);
+  }
+
+  createWriteStream(path: PathLike, options: WriteStreamOptions = {}): Writable {
+    return writeStream(() => this.open(path, options.flags ?? 'w', options.mode), options);
+  }
+
+  /** Within the region, as fs.promises.cp: files, links, and with `recursive` directories. */
+  async cp(from: PathLike, to: PathLike, options: CopyTreeOptions = {}): Promise<void> {
+    await copyTree(this, textOf(from), textOf(to), options);
   }
 
   async chmod(path: PathLike, mode: number | string): Promise<void> {
@@ -116,41 +164,35 @@ export class RegionFs extends RegionFsSync {
   }
 
   /** @param flags as fs.open: 'r', 'r+', 'w', 'wx', 'a', ... or O_* bits. `wx` is exclusive among all hosts */
-  async open(path: PathLike, flags: string | number = 'r', mode?: number | string): Promise<RegionFileHandle> {
+  async open(path: PathLike, flags?: string | number | null, mode?: number | string | null): Promise<RegionFileHandle> {
     return new RegionFileHandle(await this.#open(path, flagsOf(flags), mode));
   }
 
   readFile(path: PathLike, options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): Promise<string>;
-  readFile(path: PathLike, options?: ReadFileOptions & { encoding?: null }): Promise<Buffer>;
-  async readFile(path: PathLike, options?: ReadFileOptions | BufferEncoding): Promise<string | Buffer> {
-    const { encoding, flag } = optionsOf(options);
-    const bytes = await this.#with(path, flagsOf(flag ?? 'r'), undefined, readWhole);
-    return encoding ? bytes.toString(encoding) : bytes;
+  readFile(path: PathLike, options?: (ReadFileOptions & { encoding?: null }) | null): Promise<Buffer>;
+  async readFile(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): Promise<string | Buffer> {
+    const { encoding, flag, signal } = optionsOf(options);
+    const known = encodingOf(encoding);
+    checkAborted(signal);
+    const bytes = await this.#with(path, flagsOf(flag), undefined, (file) => readWhole(file, signal));
+    return known ? bytes.toString(known) : bytes;
   }
 
-  async writeFile(
-    path: PathLike,
-    data: string | Uint8Array,
-    options?: WriteFileOptions | BufferEncoding,
-  ): Promise<void> {
-    const { encoding, mode, flag } = optionsOf(options);
+  async writeFile(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+    const { encoding, mode, flag, signal } = optionsOf(options);
     const bytes = bytesOf(data, encoding);
-    await this.#with(path, flagsOf(flag ?? 'w'), mode, async (file) => {
-      if (bytes.length > 0) await file.write(0, bytes);
-    });
+    checkAborted(signal);
+    await this.#with(path, flagsOf(flag, 'w'), mode, (file) => writeWhole(file, 0, bytes, signal));
   }
 
   /** Appends of all processes lie one after another. */
-  async appendFile(
-    path: PathLike,
-    data: string | Uint8Array,
-    options?: WriteFileOptions | BufferEncoding,
-  ): Promise<void> {
+  async appendFile(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
     await this.writeFile(path, data, { flag: 'a', ...optionsOf(options) });
   }
 
   async truncate(path: PathLike, length = 0): Promise<void> {
-    await this.#with(path, flagsOf('r+'), undefined, (file) => file.truncate(Math.max(0, length)));
+    const size = Math.max(0, wholeOf(length, 'len', Number.MIN_SAFE_INTEGER));
+    await this.#with(path, flagsOf('r+'), undefined, (file) => file.truncate(size));
   }
 
   /**
@@ -158,6 +200,7 @@ export class RegionFs extends RegionFsSync {
    * @param mode COPYFILE_EXCL refuses an existing target
    */
   async copyFile(from: PathLike, to: PathLike, mode = 0): Promise<void> {
+    wholeOf(mode, 'mode', 0, 7);
     try {
       await this.#with(from, flagsOf('r'), undefined, (source) => this.#copyTo(source, to, mode, source.stat()));
     } catch (error) {
@@ -187,7 +230,7 @@ export class RegionFs extends RegionFsSync {
         await copyBytesOf(source, {
           write: async (at, bytes) => {
             for (let done = 0; done < bytes.length; ) {
-              done += (await host.write(bytes, done, bytes.length - done, at! + done)).bytesWritten;
+              done += (await host.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
             }
           },
         });
@@ -248,7 +291,7 @@ export class RegionFs extends RegionFsSync {
   }
 
   /** A large file is emptied on a native thread. */
-  async #open(path: PathLike, flags: number, mode?: number | string): Promise<OpenFile> {
+  async #open(path: PathLike, flags: number, mode?: number | string | null): Promise<OpenFile> {
     const truncates = (flags & O_TRUNC) !== 0 && this.viewOf(path) === null;
     const file = this.openSync(path, truncates ? flags & ~O_TRUNC : flags, modeOf(mode, 0o666));
     if (truncates && file.stat().size > 0) count(await this.front.truncate(file.stat().ino, 0), 'open', path);
@@ -258,7 +301,7 @@ export class RegionFs extends RegionFsSync {
   async #with<T>(
     path: PathLike,
     flags: number,
-    mode: number | string | undefined,
+    mode: number | string | null | undefined,
     work: (file: OpenFile) => Promise<T>,
   ): Promise<T> {
     return this.front.run(async () => {

@@ -54,11 +54,14 @@ export class RegionStats {
 export class RegionDirent<Name extends string | Buffer = string> {
   readonly name: Name;
   readonly parentPath: string;
+  /** As `parentPath`; the older name. */
+  readonly path: string;
   readonly #mode: number;
 
   constructor(name: Name, parentPath: string, mode: number) {
     this.name = name;
     this.parentPath = parentPath;
+    this.path = parentPath;
     this.#mode = mode;
   }
 
@@ -70,5 +73,17 @@ export class RegionDirent<Name extends string | Buffer = string> {
   }
   isSymbolicLink(): boolean {
     return (this.#mode & S_IFMT) === S_IFLNK;
+  }
+  isBlockDevice(): boolean {
+    return false;
+  }
+  isCharacterDevice(): boolean {
+    return false;
+  }
+  isFIFO(): boolean {
+    return false;
+  }
+  isSocket(): boolean {
+    return false;
   }
 }

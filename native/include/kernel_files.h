@@ -5,6 +5,7 @@
 // 31..1 hold the claim (intent row + 1): one owner at a time, readers look at bit 0 and see the state before.
 // Inodes and pages are changed in place, as a v8 kernel does: concurrent writes to one page mix byte by byte.
 #pragma once
+#include "file_owner.h"
 #include "fnv.h"
 #include "overlay_name.h"
 #include "shared_copy.h"
@@ -51,8 +52,7 @@ class KernelFiles {
     const InsertResult result = table_.Insert(InodeKey(ino), *offset, ref);
     if (result == InsertResult::kInserted) return 0;
     pool_.Free(EntryType::kInode, *offset);
-    if (result == InsertResult::kExists) return EEXIST;
-    return result == InsertResult::kFull ? ENOSPC : EAGAIN;
+    return ErrorOf(result);
   }
 
   /// The overlay's entry of an inode; a base inode gets one first (v8: on the first change of an attribute).
@@ -78,8 +78,17 @@ class KernelFiles {
   int SetOwner(uint64_t ino, uint32_t uid, uint32_t gid) {
     layout::OverlayInode* entry = nullptr;
     if (const int error = EntryForChange(ino, entry)) return error;
-    A::Store(Word(&entry->uid), uint64_t{gid} << 32 | uid, std::memory_order_release);
-    return 0;
+    uint32_t mode = A::Load(&entry->mode, std::memory_order_acquire);
+    for (int tries = 0; tries < kRetriesMax && ModeAfterChown(mode) != mode; tries++) {
+      if (A::Cas(&entry->mode, mode, ModeAfterChown(mode), std::memory_order_acq_rel)) break;
+    }
+    uint64_t* word = Word(&entry->uid);
+    uint64_t seen = A::Load(word, std::memory_order_acquire);
+    for (int tries = 0; tries < kRetriesMax; tries++) {
+      const uint64_t owner = OwnerAfter(static_cast<uint32_t>(seen), uid), group = OwnerAfter(seen >> 32, gid);
+      if (A::Cas(word, seen, group << 32 | owner, std::memory_order_acq_rel)) return 0;
+    }
+    return EAGAIN;
   }
 
   /// Never makes a file shorter: of two writers the larger end wins (not the later one).
@@ -135,10 +144,17 @@ class KernelFiles {
     return EAGAIN;
   }
 
-  /// What ReserveAppend took and nobody filled, unless somebody has appended behind it.
-  void GiveBack(uint64_t ino, uint64_t end, uint64_t filled) {
+  /// What ReserveAppend took and could not be filled: zeros again while it is still ours, then gone, unless somebody has
+  /// appended behind it.
+  void GiveBack(uint64_t ino, uint64_t at, uint64_t end) {
+    for (uint64_t byte = at, length = 0; byte < end; byte += length) {
+      const uint64_t start = byte % block_;
+      length = end - byte < block_ - start ? end - byte : block_ - start;
+      uint8_t* bytes = nullptr;
+      if (Page(ino, byte / block_, bytes) == 0 && bytes != nullptr) ZeroIn<A>(bytes + start, length);
+    }
     layout::OverlayInode* entry = nullptr;
-    if (Entry(ino, entry) == 0) (void)A::Cas(&entry->size, end, filled, std::memory_order_acq_rel);
+    if (Entry(ino, entry) == 0) (void)A::Cas(&entry->size, end, at, std::memory_order_acq_rel);
   }
 
   int ReadPage(uint64_t ino, uint64_t page, uint64_t at, uint8_t* to, uint64_t length) {
@@ -242,8 +258,7 @@ class KernelFiles {
     const InsertResult result = table_.Insert(PageKey(ino, page), *offset, ref);
     if (result == InsertResult::kInserted) return 0;
     pool_.Free(EntryType::kPage, *offset);
-    if (result == InsertResult::kFull) return ENOSPC;
-    if (result == InsertResult::kBusy) return EAGAIN;
+    if (result != InsertResult::kExists) return ErrorOf(result);
     out = pool_.At(ref.value, block_);
     return out == nullptr ? EIO : EEXIST;
   }

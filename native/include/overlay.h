@@ -119,6 +119,7 @@ class Overlay {
     return size > size_max() ? EFBIG : front_.Truncate(ino, size);
   }
   int Chmod(uint64_t ino, uint32_t permissions) { return front_.SetMode(ino, permissions); }
+  /// kKeepOwner leaves one as it is.
   int Chown(uint64_t ino, uint32_t uid, uint32_t gid) { return front_.SetOwner(ino, uid, gid); }
 
   /// Calls visit(name, ino, mode) -> bool (go on) once for every name; one that exists all along is seen exactly once.
@@ -159,6 +160,9 @@ class Overlay {
 
   int CheckDirectory(uint64_t ino) {
     FileStat stat;
+    return CheckDirectory(ino, stat);
+  }
+  int CheckDirectory(uint64_t ino, FileStat& stat) {
     if (const int error = front_.Stat(ino, stat)) return error;
     return IsDirectory(stat.mode) ? 0 : ENOTDIR;
   }
@@ -200,8 +204,12 @@ class Overlay {
 
   int CreateNode(uint64_t dir, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid, std::string_view target,
                  uint64_t& ino) {
+    FileStat parent;
     if (const int error = CheckName(name)) return error;
-    if (const int error = CheckDirectory(dir)) return error;
+    if (const int error = CheckDirectory(dir, parent)) return error;
+    // As everywhere: a directory with this bit hands on its group, and to directories the bit.
+    if (parent.mode & S_ISGID) gid = parent.gid;
+    if ((parent.mode & S_ISGID) && IsDirectory(mode)) mode |= S_ISGID;
     Child child;
     const int found = Resolve(dir, name, child);
     if (found != ENOENT) return found == 0 ? EEXIST : found;

@@ -1,5 +1,6 @@
 // A private front: ours alone, recycles what is freed. See private_files.h and private_names.h.
 #pragma once
+#include "file_owner.h"
 #include "private_names.h"
 
 namespace daxserve {
@@ -44,8 +45,9 @@ class PrivateFront {
   }
   int SetOwner(uint64_t ino, uint32_t uid, uint32_t gid) {
     return files_.Update(ino, [=](PrivateInode& inode) {
-      inode.uid = uid;
-      inode.gid = gid;
+      inode.mode = ModeAfterChown(inode.mode);
+      inode.uid = OwnerAfter(inode.uid, uid);
+      inode.gid = OwnerAfter(inode.gid, gid);
     });
   }
 

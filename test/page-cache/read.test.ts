@@ -48,7 +48,7 @@ describe.each(cases)('$kind $mode image', ({ mode, kind, extra }) => {
     const region = await open(path, { write: true, ...source });
     const wanted = pattern(5, 100_000);
     const handle = await region.fs.open('f4', 'r+');
-    await handle.write('changed', 0, undefined, 5000);
+    await handle.write('changed', 5000);
     wanted.write('changed', 5000);
     await handle.truncate(60_001);
     await handle.close();
