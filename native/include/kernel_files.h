@@ -52,7 +52,8 @@ class KernelFiles {
     const InsertResult result = table_.Insert(InodeKey(ino), *offset, ref);
     if (result == InsertResult::kInserted) return 0;
     pool_.Free(EntryType::kInode, *offset);
-    return ErrorOf(result);
+    if (result == InsertResult::kExists) return EEXIST;
+    return result == InsertResult::kFull ? ENOSPC : EAGAIN;
   }
 
   /// The overlay's entry of an inode; a base inode gets one first (v8: on the first change of an attribute).
@@ -144,17 +145,10 @@ class KernelFiles {
     return EAGAIN;
   }
 
-  /// What ReserveAppend took and could not be filled: zeros again while it is still ours, then gone, unless somebody has
-  /// appended behind it.
-  void GiveBack(uint64_t ino, uint64_t at, uint64_t end) {
-    for (uint64_t byte = at, length = 0; byte < end; byte += length) {
-      const uint64_t start = byte % block_;
-      length = end - byte < block_ - start ? end - byte : block_ - start;
-      uint8_t* bytes = nullptr;
-      if (Page(ino, byte / block_, bytes) == 0 && bytes != nullptr) ZeroIn<A>(bytes + start, length);
-    }
+  /// What ReserveAppend took and nobody filled, unless somebody has appended behind it.
+  void GiveBack(uint64_t ino, uint64_t end, uint64_t filled) {
     layout::OverlayInode* entry = nullptr;
-    if (Entry(ino, entry) == 0) (void)A::Cas(&entry->size, end, at, std::memory_order_acq_rel);
+    if (Entry(ino, entry) == 0) (void)A::Cas(&entry->size, end, filled, std::memory_order_acq_rel);
   }
 
   int ReadPage(uint64_t ino, uint64_t page, uint64_t at, uint8_t* to, uint64_t length) {
@@ -258,7 +252,8 @@ class KernelFiles {
     const InsertResult result = table_.Insert(PageKey(ino, page), *offset, ref);
     if (result == InsertResult::kInserted) return 0;
     pool_.Free(EntryType::kPage, *offset);
-    if (result != InsertResult::kExists) return ErrorOf(result);
+    if (result == InsertResult::kFull) return ENOSPC;
+    if (result == InsertResult::kBusy) return EAGAIN;
     out = pool_.At(ref.value, block_);
     return out == nullptr ? EIO : EEXIST;
   }
