@@ -201,6 +201,8 @@ def test_no_descriptor_stays_behind(peer):
     for _ in range(5):
         daxserve.attach("org/m", peer.path).close()
     gc.collect()
+    # The peer's thread closes its own copy after the answer has gone.
+    peer.wait_for(lambda: not peer.open)
     assert _region_descriptors() == before
 
 

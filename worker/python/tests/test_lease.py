@@ -11,7 +11,7 @@ import sys
 import threading
 
 import pytest
-from peer import Peer, hold
+from peer import PATIENCE, Peer, hold
 
 import daxserve
 
@@ -58,10 +58,10 @@ def test_draining_is_told_once(peer):
     peer.script = script_with_event(b'{"event":"draining"}\n{"event":"draining"}\n')
     with daxserve.attach("org/m", peer.path) as m:
         m.on_draining(lambda: events.put("draining"))
-        assert events.get(timeout=20) == "draining"
+        assert events.get(timeout=PATIENCE) == "draining"
         assert m.draining
         m.on_draining(lambda: events.put("late"))
-        assert events.get(timeout=20) == "late"
+        assert events.get(timeout=PATIENCE) == "late"
         assert events.empty()
 
 
@@ -70,7 +70,7 @@ def test_an_event_right_behind_the_answer(peer):
     peer.script = lambda c: (c.grant(tail=b'{"event":"draining"}\n'), c.wait_closed())
     with daxserve.attach("org/m", peer.path) as m:
         m.on_draining(lambda: events.put("draining"))
-        assert events.get(timeout=20) == "draining"
+        assert events.get(timeout=PATIENCE) == "draining"
 
 
 @pytest.mark.parametrize("noise", [b"garbage\n", b"\xff\xfe\n", b"[]\n", b'{"event":7}\n', b'{"event":"new"}\n', b"\n" * 99])
@@ -79,7 +79,7 @@ def test_noise_between_events_is_ignored(peer, noise):
     peer.script = script_with_event(noise + b'{"event":"draining"}\n')
     with daxserve.attach("org/m", peer.path) as m:
         m.on_draining(lambda: events.put("draining"))
-        assert events.get(timeout=20) == "draining"
+        assert events.get(timeout=PATIENCE) == "draining"
 
 
 def test_a_callback_that_fails_does_not_end_the_thread(peer, caplog):
@@ -88,7 +88,7 @@ def test_a_callback_that_fails_does_not_end_the_thread(peer, caplog):
 
     def script(c):
         c.grant()
-        gate.wait(20)
+        gate.wait(PATIENCE)
         c.send(b'{"event":"draining"}\n')
         c.wait_closed()
 
@@ -97,7 +97,7 @@ def test_a_callback_that_fails_does_not_end_the_thread(peer, caplog):
         m.on_draining(lambda: 1 / 0)
         m.on_draining(lambda: events.put("second"))
         gate.set()
-        assert events.get(timeout=20) == "second"
+        assert events.get(timeout=PATIENCE) == "second"
 
 
 def restart(peer, script=hold):
@@ -113,12 +113,12 @@ def test_it_attaches_again_by_digest_when_the_service_is_back(peer):
         m.on_reattached(lambda: events.put("reattached"))
         view = m.buffer("f32")
         peer.stop()
-        assert events.get(timeout=20) == "detached"
+        assert events.get(timeout=PATIENCE) == "detached"
         assert not m.attached and not peer.region.may_reuse()
         assert bytes(view) == bytes(m.buffer("f32")) == peer.region.expected("f32")
         again = restart(peer)
         try:
-            assert events.get(timeout=20) == "reattached"
+            assert events.get(timeout=PATIENCE) == "reattached"
             assert m.attached
             request = {"v": 1, "op": "attach", "model": "org/m:latest", "digest": m.digest, "files": ["w.safetensors"]}
             assert again.requests == [request]
@@ -138,7 +138,7 @@ def test_a_service_that_refuses_at_first_is_asked_again(peer):
         again.script = lambda c: c.refuse("SERVER_STARTING") if len(again.requests) < 3 else hold(c)
         again.start()
         try:
-            assert events.get(timeout=20) == "reattached"
+            assert events.get(timeout=PATIENCE) == "reattached"
             assert len(again.requests) == 3
         finally:
             m.close()
@@ -152,7 +152,7 @@ def test_a_name_that_moved_while_away_counts_as_draining(peer):
         peer.stop()
         again = restart(peer, lambda c: c.refuse("MODEL_MISMATCH"))
         try:
-            assert events.get(timeout=20) == "draining"
+            assert events.get(timeout=PATIENCE) == "draining"
             assert m.draining and not m.attached
         finally:
             m.close()
@@ -192,10 +192,10 @@ def test_waiting_for_a_service_that_starts_later(socket_path):
     timer = threading.Timer(0.3, service.start)
     timer.start()
     try:
-        with daxserve.attach("org/m", socket_path, wait=20) as m:
+        with daxserve.attach("org/m", socket_path, wait=PATIENCE) as m:
             assert len(m) == 13
         request = service.requests[0]
-        assert request["wait"] is True and 0 < request["timeoutSeconds"] <= 20
+        assert request["wait"] is True and 0 < request["timeoutSeconds"] <= PATIENCE
     finally:
         timer.join()
         service.stop()
@@ -314,4 +314,4 @@ def test_a_killed_worker_frees_everything(peer):
 
 def test_the_thread_does_not_keep_the_process_alive(peer):
     program = "import sys; sys.path.insert(0, sys.argv[1]); import daxserve; m = daxserve.attach('org/m', sys.argv[2])"
-    assert subprocess.run([sys.executable, "-c", program, os.path.dirname(HERE), peer.path], timeout=20).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program, os.path.dirname(HERE), peer.path], timeout=PATIENCE).returncode == 0
