@@ -8,6 +8,7 @@ import { serverError } from './errors.ts';
 import { Lifecycle, starting } from './lifecycle.ts';
 import { Metrics } from './metrics.ts';
 import { type OpenedServices, openServices } from './open-services.ts';
+import { stopping } from './problem.ts';
 import { socketOptions, WorkerSocket } from './socket/worker-socket.ts';
 import type { App, Deps } from './web.ts';
 
@@ -82,6 +83,7 @@ class Service {
   readonly #hurry = new AbortController();
   #socket: WorkerSocket | null = null;
   #opened: OpenedServices | null = null;
+  #starting: Promise<RunningService> | null = null;
   #opening: Promise<void> | null = null;
   #stopped: Promise<void> | null = null;
 
@@ -89,8 +91,13 @@ class Service {
     this.#deps = deps;
   }
 
+  start(config: Config, hooks: ServeHooks): Promise<RunningService> {
+    this.#starting = this.#start(config, hooks);
+    return this.#starting;
+  }
+
   /** Health answers from here on, models only once the region is adopted. */
-  async start(config: Config, hooks: ServeHooks): Promise<RunningService> {
+  async #start(config: Config, hooks: ServeHooks): Promise<RunningService> {
     const { logger } = this.#deps;
     logger.info({ config: printable(config) }, 'service.start');
     const app = await buildApp(config, this.#deps);
@@ -101,6 +108,7 @@ class Service {
     });
     const url = await listen(app, config.listen);
     const opsUrl = config.opsListen === undefined ? undefined : await this.#listenOps(config.opsListen);
+    if (this.#stopped) throw stopping();
     const { path: socketPath } = this.#socket;
     this.#opening = this.#adopt(config, socketPath, hooks);
     await this.#opening;
@@ -179,6 +187,8 @@ class Service {
     const { lifecycle, logger } = this.#deps;
     logger.info('service.stop');
     lifecycle.stop();
+    // What is still being opened can only be closed afterwards.
+    await this.#starting?.catch(() => {});
     await this.#opening?.catch(() => {});
     const drains = this.#apps.map((app) => () => drain(app, this.#hurry.signal));
     await closeAll([...drains, async () => this.#socket?.close(), async () => this.#opened?.close()]);

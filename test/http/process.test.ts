@@ -3,7 +3,7 @@
  * Method: real processes on a region of their own, signals, the command line beside them.
  */
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -58,6 +58,17 @@ test('SIGTERM: workers and streams are let go, exit 0, and the next start has th
   await service.start();
   const { body } = await service.call('GET', '/models/kept');
   expect(body).toMatchObject({ state: 'ready', name: 'kept' });
+});
+
+test('SIGTERM while it still starts: what was opened is closed again, exit 0', async () => {
+  const service = new Service({ size: '64M' });
+  onTestFinished(() => service.dispose());
+  const started = service.start().catch(() => 'ended before it was ready');
+  await until(() => service.log.includes('service.start'));
+  expect(await service.stop('SIGTERM')).toBe(0);
+  expect(await started).toBe('ended before it was ready');
+  expect(service.log).toContain('service.stopped');
+  expect(existsSync(service.socket)).toBe(false);
 });
 
 test('SIGKILL: the stale socket is replaced and the row taken over', async () => {
