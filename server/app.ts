@@ -1,6 +1,7 @@
 /** The web application: an ordered list of plugins and routes, without a socket of its own. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, { LogController } from 'fastify';
+import { brokenRequests } from './broken-requests.ts';
 import type { Config } from './config.ts';
 import { installAuth, readTokens } from './plugins/auth.ts';
 import { installDrain } from './plugins/drain.ts';
@@ -30,6 +31,7 @@ function createApp(deps: Deps): App {
     requestTimeout: HEADERS_MS,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true },
+    ...brokenRequests,
   }).withTypeProvider<TypeBoxTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   // Only JSON is read: a form or plain text would let foreign pages post without asking first.
