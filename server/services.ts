@@ -53,7 +53,7 @@ export interface Model {
   readyAt: string | null;
   lastAccessAt: string | null;
   loadSeconds: number | null;
-  /** Seconds by phase. */
+  /** Seconds by phase; empty for what an earlier service loaded. */
   phases: Record<string, number>;
   error?: { code: string; detail: string };
 }

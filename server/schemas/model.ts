@@ -56,7 +56,9 @@ export const Model = Type.Object({
   readyAt: nullable(time('when the content was published')),
   lastAccessAt: nullable(time('last attach')),
   loadSeconds: nullable(Type.Number({ minimum: 0, description: 'duration of the load' })),
-  phases: Type.Record(Type.String(), Type.Number(), { description: 'seconds by phase' }),
+  phases: Type.Record(Type.String(), Type.Number(), {
+    description: 'seconds by phase; empty for what an earlier service loaded',
+  }),
   error: Type.Optional(Type.Object({ code: text('code of the failure'), detail: text('what happened') })),
 });
 export type ModelMatchesService = Assert<Same<Static<typeof Model>, ModelShape>>;

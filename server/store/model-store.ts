@@ -7,11 +7,12 @@ import { serverError } from '../errors.ts';
 import type { LoadOutcome, LoadRequest, Model, ModelState, ModelStore, StoreEvent } from '../services.ts';
 import { LoadJob } from './load-job.ts';
 import { runLoad } from './loading.ts';
-import { isSound, Names, nameTaken, sameRef } from './names.ts';
+import { isSound, keyOf, Names, nameTaken, sameRef } from './names.ts';
+import { RecentMap } from './recent-map.ts';
 import type { StoreContext } from './store-context.ts';
 
 const jobsKeptMax = 1000;
-const aliasesMax = 4096;
+const rememberedMax = 4096;
 const changeIntervalMs = 100;
 
 export class RegionModelStore implements ModelStore {
@@ -19,7 +20,9 @@ export class RegionModelStore implements ModelStore {
   readonly #context: StoreContext;
   readonly #jobs = new Map<string, LoadJob>();
   /** Contents found for another source of the same bytes: source key -> content. */
-  readonly #aliases = new Map<string, ContentRef>();
+  readonly #aliases = new RecentMap<string, ContentRef>(rememberedMax);
+  /** Seconds by phase of what was loaded here. */
+  readonly #phases = new RecentMap<number, Record<string, number>>(rememberedMax);
   /** What lists showed last, by name: good while content and leases are the same. */
   readonly #shown = new Map<string, { content: Content; model: Model }>();
   readonly #changes = new EventEmitter().setMaxListeners(0);
@@ -104,17 +107,16 @@ export class RegionModelStore implements ModelStore {
     const changed = this.#throttled(full);
     job.done = runLoad(this.#context, this.names, job, changed).then((content) => {
       if (!content) return;
-      this.#remember(job.keyHex, content);
+      this.#remember(job, content);
       if (this.#jobs.get(full) === job) this.#jobs.delete(full);
       this.#changes.emit(full);
     });
   }
 
-  /** Only a content that another source brought needs it: its own source key is in its row. */
-  #remember(keyHex: string, ref: ContentRef): void {
-    if (this.#context.registry.content(ref.index)?.sourceKey === keyHex) return;
-    if (this.#aliases.size >= aliasesMax) this.#aliases.delete(this.#aliases.keys().next().value!);
-    this.#aliases.set(keyHex, ref);
+  /** Only a content that another source brought needs an alias: its own source key is in its row. */
+  #remember({ keyHex, phases }: LoadJob, ref: ContentRef): void {
+    if (this.#context.registry.content(ref.index)?.sourceKey === keyHex) this.#phases.set(keyOf(ref), phases);
+    else this.#aliases.set(keyHex, ref);
   }
 
   #forgetOldest(): void {
@@ -366,7 +368,7 @@ export class RegionModelStore implements ModelStore {
       readyAt: iso(content.readyAtMs),
       lastAccessAt: iso(content.lastAccessMs),
       loadSeconds: content.loadMs / 1000,
-      phases: {},
+      phases: this.#phases.get(keyOf(content)) ?? {},
     };
   }
 }

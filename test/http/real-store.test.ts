@@ -45,6 +45,7 @@ test('load, find, join, look up', async () => {
 
   const { body } = await call('GET', '/models/org%2Fone');
   expect(Compile(Model).Check(body)).toBe(true);
+  expect(Object.keys(body.phases as object)).toEqual(expect.arrayContaining(['scanning', 'copying', 'publishing']));
   expect(body).toMatchObject({ name: 'org/one', tag: 'latest', state: 'ready', tensorCount: 4, format: 'safetensors' });
   expect((await call('GET', '/models/org%2Fone:latest')).body).toEqual(body);
   expect((await call('GET', `/models/by-digest/${body.digest}`)).body.digest).toBe(body.digest);
