@@ -19,7 +19,7 @@ import {
 import { refuseForeignHosts } from './region-hosts.ts';
 import { type Capacities, type Geometry, planGeometry } from './region-layout.ts';
 import { keepInUse, lockCreation, lockEverything, tryLockCreation } from './region-locks.ts';
-import { asNoSpace, checkSpace, type ReserveOptions, reserve } from './region-space.ts';
+import { asBadPlacement, asNoSpace, checkSpace, type ReserveOptions, reserve } from './region-space.ts';
 import { formatBytes, type NumaPlacement, roundDown, roundUp } from './units.ts';
 
 const blockBytes = CONSTANTS.blockBytes.value;
@@ -130,7 +130,7 @@ function mapAll(backing: Backing, bytes: number, { huge, numa }: CreateOptions):
     return new native.Mapping(backing.fd, 0, bytes, { write: true, huge: huge !== 'never', ...(numa && { numa }) });
   } catch (error) {
     // hugetlbfs reserves its pages at mmap.
-    throw asNoSpace(error, backing, bytes);
+    throw asNoSpace(asBadPlacement(error, numa), backing, bytes);
   }
 }
 

@@ -8,7 +8,7 @@ import { LOCATOR_MAGIC, locator } from './layout.ts';
 import { type CreatedRegion, probeFront } from './region-create.ts';
 import { type FrontState, fingerprint, readHeader } from './region-format.ts';
 import { isBeingCreated, lockInUse } from './region-locks.ts';
-import { checkSpace, hasHoles, reserve } from './region-space.ts';
+import { asBadPlacement, checkSpace, hasHoles, reserve } from './region-space.ts';
 import { formatBytes, type NumaPlacement, roundDown } from './units.ts';
 
 export interface OpenOptions extends BackingRequest {
@@ -72,7 +72,11 @@ function refuseForeign(backing: Backing, name: string): DaxfsError {
 
 function mapBacking(backing: Backing, { write = true, numa }: OpenOptions): Mapping {
   const bytes = backing.kind === 'file' ? backing.sizeBytes : roundDown(backing.sizeBytes, backing.mapAlignment);
-  return new native.Mapping(backing.fd, 0, bytes, { write, huge: true, ...(numa && { numa }) });
+  try {
+    return new native.Mapping(backing.fd, 0, bytes, { write, huge: true, ...(numa && { numa }) });
+  } catch (error) {
+    throw asBadPlacement(error, numa);
+  }
 }
 
 /** A file that was copied may have lost its reservation; without it a store could end in SIGBUS. */

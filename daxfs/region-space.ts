@@ -6,7 +6,7 @@ import { type Mapping, native } from '../native/index.ts';
 import type { Backing } from './backing.ts';
 import { type DaxfsError, daxfsError } from './errors.ts';
 import { cgroupLimit, memoryAvailable } from './memory-limits.ts';
-import { formatBytes } from './units.ts';
+import { formatBytes, type NumaPlacement } from './units.ts';
 
 /** Reserved per call, so that an abort is noticed and progress is told. */
 const stepBytes = 256 * 2 ** 20;
@@ -62,6 +62,18 @@ const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code
 
 /** A full tmpfs answers a populating madvise with EFAULT. */
 const SHORT = new Set(['ENOSPC', 'ENOMEM', 'EDQUOT', 'EFAULT', 'EFBIG']);
+
+/** Turns the kernel's refusal to place memory on a node into ours; other errors stay as they are. */
+export function asBadPlacement(error: unknown, numa: NumaPlacement | undefined): unknown {
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  if (!numa || syscall !== 'mbind') return error;
+  const text = numa.mode === 'bind' ? `bind:${numa.node}` : numa.mode;
+  return daxfsError(
+    'DAXFS_BAD_BACKING',
+    `The memory cannot be placed with --numa ${text} (${code}): name a node of /sys/devices/system/node/has_memory that this process may use.`,
+    { cause: error },
+  );
+}
 
 /** Turns the system's word for "nothing left" into ours; other errors stay as they are. */
 export function asNoSpace(error: unknown, backing: Backing, regionBytes: number): unknown {

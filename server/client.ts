@@ -45,6 +45,19 @@ function withQuery(path: string, query: Query): string {
 
 const modelPath = (name: string) => `/models/${encodeURIComponent(name)}`;
 
+/** The `data` of server-sent events. @throws when the connection breaks */
+async function* eventData(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let text = '';
+  for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+    const events = (text + chunk).split('\n\n');
+    text = events.pop() ?? '';
+    for (const event of events) {
+      const data = /^data: (.*)$/m.exec(event)?.[1];
+      if (data !== undefined) yield data;
+    }
+  }
+}
+
 export class ApiClient {
   readonly url: string;
   readonly #headers: Record<string, string>;
@@ -105,14 +118,10 @@ export class ApiClient {
   /** Every state of a model until it leaves `loading`. */
   async *watch(name: string): AsyncGenerator<Model> {
     const response = await this.#send('GET', `${modelPath(name)}/events`);
-    let text = '';
-    for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-      const events = (text + chunk).split('\n\n');
-      text = events.pop() ?? '';
-      for (const event of events) {
-        const data = /^data: (.*)$/m.exec(event)?.[1];
-        if (data !== undefined) yield JSON.parse(data) as Model;
-      }
+    try {
+      for await (const data of eventData(response.body!)) yield JSON.parse(data) as Model;
+    } catch (cause) {
+      throw noService(this.url, cause);
     }
   }
 

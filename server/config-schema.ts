@@ -8,7 +8,7 @@ const Address = (description: string) =>
 const Path = (description: string) => Type.String({ minLength: 1, description });
 const Strings = (description: string) => Type.Array(Type.String({ minLength: 1 }), { description });
 const Choice = <const T extends string[]>(values: readonly [...T], description: string) =>
-  Type.Enum(values, { type: 'string', description });
+  Type.Enum(values, { type: 'string', description: `${description}: ${values.join(', ')}` });
 
 export const ConfigSchema = Type.Object(
   {
@@ -39,7 +39,9 @@ export const ConfigSchema = Type.Object(
     tokenFile: Type.Optional(Path('file of `scope token` lines; scopes read and admin')),
     allowHost: Strings('further names for the Host header'),
     allowOrigin: Strings('further origins that may call from a browser'),
-    numa: Type.Optional(Type.String({ pattern: '^(interleave|bind:[0-9]{1,4})$', description: 'NUMA placement' })),
+    numa: Type.Optional(
+      Type.String({ pattern: '^(interleave|bind:[0-9]{1,4})$', description: 'NUMA placement: interleave or bind:N' }),
+    ),
     handles: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'leases at most' }),
     evict: Type.Boolean({ description: 'drop least recently used contents when a load needs room' }),
     deadAfter: Type.Optional(
@@ -51,7 +53,7 @@ export const ConfigSchema = Type.Object(
     ),
     logLevel: Choice(
       ['auto', 'trace', 'debug', 'info', 'warn', 'error', 'silent'],
-      'what the log on standard error carries; auto: warn on a terminal, info elsewhere',
+      'what the log on standard error carries; auto is warn on a terminal, info elsewhere',
     ),
   },
   { additionalProperties: false },

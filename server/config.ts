@@ -14,6 +14,7 @@ import {
 } from './config-schema.ts';
 import { type ServerError, serverError } from './errors.ts';
 import { nearest } from './nearest.ts';
+import { firstFault } from './validate.ts';
 
 export type Config = Readonly<ConfigValues>;
 
@@ -109,12 +110,12 @@ function validate(values: Record<string, unknown>): ConfigValues {
   for (const key of ['size', 'pageCache', 'overlay'])
     if (typeof values[key] === 'number') values[key] = String(values[key]);
   if (check.Check(values)) return values;
-  const fault = check.Errors(values)[0];
-  const key = fault?.instancePath.split('/')[1] ?? '';
+  const { path, message } = firstFault(check.Errors(values));
+  const key = path.split('/')[1] ?? '';
   const spec = CONFIG_KEYS.get(key);
   if (!spec) throw refuse(`The option ${key} is not known; did you mean ${nearest(key, CONFIG_KEYS.keys())}?`);
   const shown = CONFIG_SECRETS.includes(key as ConfigKey) ? '***' : JSON.stringify(values[key]);
-  throw refuse(`${spec.flag} (${spec.env}) is ${shown}, which ${fault?.message ?? 'is not valid'}: ${spec.doc}.`);
+  throw refuse(`${spec.flag} (${spec.env}) is ${shown}, which ${message}: ${spec.doc}.`);
 }
 
 /** Collects, checks and freezes. @throws ServerError SERVER_BAD_CONFIG with the key, the value and what is wanted */

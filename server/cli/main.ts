@@ -31,6 +31,9 @@ async function buildProgram(argv: readonly string[]): Promise<Command> {
   return program;
 }
 
+/** What the user wrote cannot be meant, whatever the machine is like. */
+const USAGE = new Set(['SERVER_BAD_CONFIG', 'DAXFS_BAD_SIZE']);
+
 function report(error: unknown, json: boolean): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const { message, code } = error instanceof DaxfsError ? error : { message: String(error), code: 'SERVER_INTERNAL' };
@@ -40,7 +43,7 @@ function report(error: unknown, json: boolean): number {
     : printableText(`daxserve: ${message} (${code})`);
   process.stderr.write(`${text}\n`);
   if (!(error instanceof DaxfsError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  return code === 'SERVER_BAD_CONFIG' ? 2 : 1;
+  return USAGE.has(code) ? 2 : 1;
 }
 
 /** Runs one command. @param argv as in process.argv @returns the exit code */

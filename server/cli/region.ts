@@ -20,6 +20,8 @@ interface RegionOptions {
 interface CreateOptions extends RegionOptions {
   size?: string;
   overlay?: string;
+  contents?: number;
+  names?: number;
   coherence?: 'hardware' | 'software';
   kernelMountable?: boolean;
   numa?: string;
@@ -83,6 +85,10 @@ async function create(options: CreateOptions): Promise<void> {
   const region = await Region.create({
     path: given ?? chosen?.path,
     size: asked ?? chosen?.sizeBytes,
+    capacities: {
+      ...(options.contents !== undefined && { contents: options.contents }),
+      ...(options.names !== undefined && { names: options.names }),
+    },
     overlayBytes: options.overlay === undefined ? undefined : parseSize(options.overlay),
     coherence: options.coherence,
     kernelMountable: options.kernelMountable,
@@ -116,6 +122,8 @@ export function addRegionCommands(program: Command): void {
   on('create', 'make a region')
     .option('--size <size>', 'such as 8G')
     .option('--overlay <size>', 'overlay of the front')
+    .option('--contents <n>', 'contents at most; one per 4 MiB, 256 to 16384, when absent', Number)
+    .option('--names <n>', 'names that can ever be used, a power of two; four per content when absent', Number)
     .addOption(new Option('--coherence <mode>', 'who keeps CPU caches alike').choices(['hardware', 'software']))
     .option('--kernel-mountable', 'a front that kernels may mount')
     .option('--numa <placement>', 'interleave or bind:N')

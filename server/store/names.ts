@@ -112,7 +112,10 @@ export class Names {
   #set(full: string, ref: ContentRef | null, expected: ContentRef | null): boolean {
     const { outcome } = this.#context.registry.setName(full, ref, expected);
     if (outcome === 'full') {
-      throw serverError('MODEL_ROWS_FULL', 'The name table of the region is full; create a region with more names.');
+      throw serverError(
+        'MODEL_ROWS_FULL',
+        'The name table of the region is full; use a name that was used before, or make a region with "daxserve region create --names N".',
+      );
     }
     return outcome === 'set';
   }

@@ -2,7 +2,10 @@
  * Goal: every command works against a real service, prints tables for people and JSON for programs, and ends with 0, 1 or 2.
  * Method: one service process, the compiled commands beside it.
  */
+import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { runDaxserve } from '../support/command.ts';
@@ -89,7 +92,15 @@ test('region create, info, check, delete', async () => {
   onTestFinished(() => rmSync(path, { force: true }));
   const on = (...args: string[]) => runDaxserve(['region', ...args, '--region', path]);
   expect(await on('info')).toMatchObject({ code: 1 });
-  expect(await on('create', '--size', '32M')).toMatchObject({ code: 0, stdout: expect.stringContaining('32 MiB') });
+  const rows = ['--contents', '300', '--names', '4096'];
+  expect(await on('create', '--size', '32M', '--numa', 'bind:1023')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('DAXFS_BAD_BACKING'),
+  });
+  expect(await on('create', '--size', 'large')).toMatchObject({ code: 2, stderr: expect.stringContaining('8G') });
+  expect(await on('create', '--size', '32M', '--names', '300')).toMatchObject({ code: 2 });
+  const created = await on('create', '--size', '32M', ...rows, '--json');
+  expect(JSON.parse(created.stdout)).toMatchObject({ size: 32 << 20, capacities: { contents: 300, names: 4096 } });
   expect(await on('create', '--size', '32M')).toMatchObject({
     code: 1,
     stderr: expect.stringContaining('DAXFS_ALREADY_CREATED'),
@@ -109,6 +120,26 @@ test('failed loads say why', async () => {
   const asJson = await run('load', join(service.dir, 'none'), '--wait', '--json');
   expect(asJson.code).toBe(1);
   expect(JSON.parse(asJson.stderr)).toMatchObject({ code: 'SOURCE_NOT_FOUND', error: expect.any(String) });
+});
+
+test('a service that goes away while a load is followed is said in one line', async () => {
+  const model = JSON.stringify({
+    name: 'm',
+    tag: 'latest',
+    state: 'loading',
+    bytes: 1,
+    progress: { phase: 'copying' },
+  });
+  const dying = createServer(({ url }, response) => {
+    if (url === '/models') return response.writeHead(202, { 'content-type': 'application/json' }).end(model);
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders();
+    setImmediate(() => response.destroy());
+  });
+  await once(dying.listen(0, '127.0.0.1'), 'listening');
+  onTestFinished(() => void dying.close());
+  const { port } = dying.address() as AddressInfo;
+  const followed = await runDaxserve(['load', 'm', '--wait', '--url', `http://127.0.0.1:${port}`]);
+  expect(followed).toMatchObject({ code: 1, stderr: expect.stringMatching(/CLIENT_NO_SERVICE\)\n$/) });
 });
 
 test('wrong use is exit code 2, help and version 0, no service 1', async () => {

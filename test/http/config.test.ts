@@ -106,6 +106,11 @@ test.each([
   );
 });
 
+test('a wrong word is refused with those that are known', () => {
+  const refused = refusal(() => loadConfig({ folder: folder(), flags: { coherence: 'none' } }));
+  expect(refused).toContain('hardware, software');
+});
+
 test('broken files are named', () => {
   expect(refusal(() => loadConfig({ folder: folder({ 'daxserve.json': '{' }) }))).toContain('daxserve.json');
   expect(refusal(() => loadConfig({ folder: folder({ 'daxserve.json': '[]' }) }))).toContain('table');
