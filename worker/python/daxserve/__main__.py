@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import List, Optional
 
@@ -16,9 +17,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         with attach(options.model, options.socket, options.wait, options.source, timeout=options.timeout) as model:
             print_model(model, options.json)
+            sys.stdout.flush()
     except DaxserveError as error:
         print(f"daxserve: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # A reader that closes the pipe early (head) is no failure; the interpreter must not flush into it either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
