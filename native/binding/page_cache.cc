@@ -3,12 +3,11 @@
 
 #include <cstdio>
 #include <cstring>
-#include <optional>
 #include <unordered_map>
 
 #include "addon.h"
 #include "arguments.h"
-#include "fence.h"
+#include "cache_home.h"
 #include "job.h"
 #include "mapping_object.h"
 #include "registry_arguments.h"
@@ -19,60 +18,6 @@ namespace {
 using Info = const Napi::CallbackInfo&;
 
 constexpr napi_type_tag kPageCacheTag{0x6461787365727665, 0x7061676563616368};
-
-/// The cache with the memory that it lies in.
-struct CacheHome {
-  MappingView mapping;
-  std::optional<BaseImage> base;
-  layout::Superblock head;
-  std::unique_ptr<CachedFiles> files;
-};
-
-/// What `open` was asked for.
-struct Opening {
-  /// Of the image; -1: only to read what the cache has.
-  int fd = -1;
-  int source = -1;
-  bool tree = false;
-  uint32_t boot = 0;
-};
-
-// @returns 0, or EINVAL when there is no page cache or base, or a rule is broken
-int OpenImage(CacheHome& home, CachedImage& image) {
-  const MappingView& mapping = home.mapping;
-  layout::Superblock& head = home.head;
-  if (mapping.size < sizeof(head)) return EINVAL;
-  RealAtom::CopyOut(&head, mapping.base, sizeof(head));
-  const bool known = (head.version & ~layout::kPrivateFrontBit) == layout::kSuperblockVersion;
-  if (head.magic != layout::kSuperblockMagic || !known || head.pcache_offset == 0 || head.base_offset == 0) return EINVAL;
-  if (head.pcache_offset % layout::kBlockBytes != 0 || head.base_offset > mapping.size) return EINVAL;
-  if (!InBounds(head.pcache_offset, head.pcache_size, mapping.size)) return EINVAL;
-  const uint64_t base_bytes = mapping.size - head.base_offset;
-  if (!InBounds(head.inode_offset, uint64_t{head.inode_count} * sizeof(layout::Inode), base_bytes)) return EINVAL;
-  home.base.emplace(mapping.base + head.base_offset, base_bytes, head.inode_offset, head.inode_count);
-  image.base = &*home.base;
-  image.homes = (head.version & layout::kPrivateFrontBit) != 0 ? FrontKind::kPrivate : FrontKind::kKernel;
-  image.header_offset = head.pcache_offset;
-  return PageCacheView::Open(mapping.base + head.pcache_offset, head.pcache_size, head.pcache_slot_count, head.block_size,
-                             image.view);
-}
-
-// On a native thread. @returns errno
-int OpenFiles(CacheHome& home, const Opening& opening) {
-  CachedImage image;
-  if (const int error = OpenImage(home, image)) return error;
-  std::unique_ptr<BackingFiles> files;
-  if (opening.source >= 0) {
-    const int error = opening.tree ? BackingFiles::OpenExport(opening.source, *image.base, home.head.root_inode, files)
-                                   : BackingFiles::OpenSplit(opening.source, *image.base, image.view.block_bytes, files);
-    if (error != 0) return error;
-  }
-  home.files = std::make_unique<CachedFiles>(image, std::move(files));
-  if (opening.fd < 0 || !home.mapping.writable) return 0;
-  int own = -1;
-  const Status status = Reopen(opening.fd, true, own);
-  return status.ok() ? home.files->Attach(own, opening.boot) : status.error();
-}
 
 class PageCacheObject : public Napi::ObjectWrap<PageCacheObject> {
  public:
@@ -114,7 +59,7 @@ PageCacheObject::PageCacheObject(Info info) : Napi::ObjectWrap<PageCacheObject>(
 }
 
 CachedFiles* PageCacheObject::Files(Napi::Env env) {
-  if (home_ && ViewOf(mapping_.Value())) return home_->files.get();
+  if (home_ && ViewOf(mapping_.Value())) return &home_->files();
   ThrowCode(env, "DAXFS_CLOSED", "The page cache is not open; open the image again.");
   return nullptr;
 }
@@ -123,7 +68,7 @@ CachedFiles* PageCacheObject::Files(Napi::Env env) {
 void PageCacheObject::Drop() {
   for (auto& [slot, view] : views_) {
     view.bytes.Value().Detach();
-    for (; view.pins > 0; view.pins--) home_->files->Unpin({nullptr, slot});
+    for (; view.pins > 0; view.pins--) home_->files().Unpin({nullptr, slot});
   }
   views_.clear();
   home_.reset();
@@ -131,7 +76,7 @@ void PageCacheObject::Drop() {
 
 // Arguments ({fd, bootId} | null, {fd, tree} | null): a promise of 0 or a negative errno.
 Napi::Value PageCacheObject::Open(Info info) {
-  Opening opening;
+  CacheOpening opening;
   uint8_t boot[16] = {};
   const auto mapping = ViewOf(mapping_.Value());
   if (!mapping || home_) return ThrowType(info.Env(), "The mapping is closed, or the cache is open already."), info.Env().Undefined();
@@ -147,7 +92,7 @@ Napi::Value PageCacheObject::Open(Info info) {
     if (!GetFd(source.Get("fd"), opening.source)) return info.Env().Undefined();
     opening.tree = source.Get("tree").ToBoolean();
   }
-  auto home = std::make_shared<CacheHome>(CacheHome{*mapping, {}, {}, {}});
+  auto home = std::make_shared<CacheHome>(*mapping);
   auto outcome = std::make_shared<int>(0);
   auto self = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info.This().As<Napi::Object>()));
   JobSpec job{"daxserve.pageCache", {}, [this, self, home, outcome](Napi::Env env) -> Napi::Value {
@@ -155,7 +100,7 @@ Napi::Value PageCacheObject::Open(Info info) {
                 return Napi::Number::New(env, -*outcome);
               }};
   job.work = [home, opening, outcome](const Report&) {
-    *outcome = OpenFiles(*home, opening);
+    *outcome = home->Open(opening);
     return Status::Ok();
   };
   return StartJob(info.Env(), std::move(job));
@@ -203,7 +148,7 @@ Napi::Value PageCacheObject::Prewarm(Info info) {
                 return out;
               }};
   job.work = [home = home_, outcome](const Report&) {
-    outcome->error = home->files->WarmAll(outcome->pages, outcome->wanted);
+    outcome->error = home->files().WarmAll(outcome->pages, outcome->wanted);
     return Status::Ok();
   };
   return StartJob(info.Env(), std::move(job));
@@ -239,7 +184,7 @@ void PageCacheObject::Unpin(Info info) {
     found->second.bytes.Value().Detach();
     views_.erase(found);
   }
-  home_->files->Unpin({nullptr, slot});
+  home_->files().Unpin({nullptr, slot});
 }
 
 void PageCacheObject::Init(Napi::Env env, Napi::Object exports) {
@@ -259,7 +204,7 @@ void PageCacheObject::Init(Napi::Env env, Napi::Object exports) {
 std::shared_ptr<CachedFiles> CachedFilesOf(Napi::Value value) {
   if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kPageCacheTag)) return nullptr;
   const auto home = PageCacheObject::Unwrap(value.As<Napi::Object>())->home();
-  return home == nullptr ? nullptr : std::shared_ptr<CachedFiles>(home, home->files.get());
+  return home == nullptr ? nullptr : std::shared_ptr<CachedFiles>(home, &home->files());
 }
 
 void InitPageCache(Napi::Env env, Napi::Object exports) { PageCacheObject::Init(env, exports); }

@@ -13,15 +13,19 @@ inline constexpr uint64_t kTableBytes = 4096;
 inline constexpr uint32_t kIntents = 4;
 inline constexpr uint32_t kBaseInodes = 6;
 
-/// Root with `keep` (1 byte), `big` (5000 bytes), `sub` with `deep`, and the link `way` to sub/deep.
+/// Size of `big` where its bytes are not in the image.
+inline constexpr uint64_t kBigOutside = 12 * 4096 + 5;
+
+/// Root with `keep` (1 byte), `big` (5000 bytes), `sub` with `deep` (4 bytes), and the link `way` to sub/deep.
 class BaseWorld {
  public:
-  BaseWorld() : memory_(7 * 4096) {
+  /// `outside`: the bytes of files are in a source, each from its first on.
+  explicit BaseWorld(bool outside = false) : memory_(7 * 4096) {
     Put(1, 0040755, 4096, 4 * layout::kDirentSizeUnit);
-    Put(2, 0100644, 3 * 4096, 1);
-    Put(3, 0100600, 4 * 4096, 5000);
+    Put(2, 0100644, outside ? 0 : 3 * 4096, 1);
+    Put(3, 0100600, outside ? 0 : 4 * 4096, outside ? kBigOutside : 5000);
     Put(4, 0040700, 2 * 4096, layout::kDirentSizeUnit);
-    Put(5, 0100644, 3 * 4096, 4);
+    Put(5, 0100644, outside ? 0 : 3 * 4096, 4);
     Put(6, 0120777, 6 * 4096, 8);
     Entry(4096, 0, 2, "keep");
     Entry(4096, 1, 3, "big");

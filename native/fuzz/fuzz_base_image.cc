@@ -1,4 +1,5 @@
-// Target: the reader of base images: inode table, directories and bytes are hostile, and so are the numbers that place them.
+// Target: the reader of base images: inode table, directories and bytes are hostile, also while they are read, and so are
+// the numbers that place them.
 #include <memory>
 
 #include "front_world.h"
@@ -16,10 +17,12 @@ void One(Input& input, const BaseImage& image) {
   static const char* const kNames[] = {"keep", "big", "sub", "deep", "way", "", "none"};
   image.Find(ino, kNames[input.U8() % 7], entry);
   uint64_t entries = 0;
-  image.List(ino, [&](const layout::Dirent& found) {
+  const uint64_t looked = image.List(ino, [&](const layout::Dirent& found) {
     if (found.name_len > layout::kNameBytesMax) Hostile::Fail("a name is too long");
-    return ++entries < 1u << 20;
+    entries++;
+    return true;
   });
+  if (entries > looked || looked > image.entries_max()) Hostile::Fail("a directory of more entries than the image has room for");
   const uint32_t length = input.U16() % 9001u;
   const std::unique_ptr<uint8_t[]> bytes(new uint8_t[length]);
   const uint64_t offset = uint64_t{input.U16()} << (input.U8() % 49);
@@ -36,7 +39,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const uint32_t inode_count = flags & 2 ? input.U32() : kBaseInodes;
   Hostile::Get().Begin(input);
   const BaseImage image(world.memory().data(), world.memory().size(), inode_offset, inode_count);
-  for (int i = 0; i < 16 && !input.Empty(); i++) One(input, image);
+  try {
+    for (int i = 0; i < 16 && !input.Empty(); i++) One(input, image);
+  } catch (const Stopped&) {
+  }
   Hostile::Get().End();
   return 0;
 }

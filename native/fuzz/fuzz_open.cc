@@ -1,10 +1,12 @@
-// Target: opening: superblock, overlay header, page cache header and registry header are hostile, and what is opened is
-// then read. The registry header's checksum is made to fit, so that its numbers are reached.
+// Target: opening: superblock, overlay header, page cache header and registry header are hostile, also while they are
+// read, and what is opened is then read. The registry header's checksum is made to fit, so that its numbers are reached.
+#include <sys/mman.h>
+
 #include <memory>
 
+#include "../binding/cache_home.h"
 #include "../binding/overlay_home.h"
 #include "front_world.h"
-#include "page_cache.h"
 #include "registry.h"
 
 using namespace daxserve;
@@ -35,10 +37,12 @@ class World {
     MakeSuperblock();
     MakeCache();
     MakeRegistry();
+    if (file_ < 0 || ftruncate(file_, kBigOutside) != 0) Hostile::Fail("no file in memory");
     hostile.Track(memory_);
     hostile.Name(memory_.data(), 112);
     hostile.Name(memory_.data() + kOverlayAt, 80);
     hostile.Name(memory_.data() + kCacheAt, 48);
+    hostile.Name(memory_.data() + kCacheAt + offsetof(layout::PageCacheHeader, users), 2 * sizeof(layout::PageCacheUser));
     hostile.Name(memory_.data() + kRegistryAt, 176);
     hostile.Name(memory_.data() + kRegistryAt + 12288, 4096);
     for (const uint64_t word : {kOverlayAt, kCacheAt, kRegistryAt, kRegionBytes, kOverlayBytes, kRegionBytes - 4096}) {
@@ -55,10 +59,12 @@ class World {
     if (flags & 2) Seal(kRegistryAt);
     try {
       ReadRegistry();
-      ReadFront(input);
-      ReadCache();
+      const bool cached = OpenCache(flags);
+      ReadFront(input, cached);
     } catch (const Stopped&) {
     }
+    Hostile::Get().Close(home_);
+    Hostile::Get().Close(cache_);
     Hostile::Get().End();
   }
 
@@ -70,7 +76,7 @@ class World {
     Hostile::Get().Forget();
   }
   void CopyBase() {
-    const BaseWorld base;
+    const BaseWorld base(true);
     std::memcpy(memory_.data() + 4096, base.memory().data(), base.memory().size());
     Hostile::Get().Forget();
   }
@@ -121,6 +127,9 @@ class World {
     Seal(kRegistryAt);
     if (!ReadGeometry(memory_.data(), kRegionBytes, kRegistryAt)) Hostile::Fail("the sound registry is refused");
     std::memcpy(memory_.data() + kRegistryAt + 4096, header, 4096);
+    // The host that opens, and one whose lock is gone.
+    auto* rows = At<layout::HostRow>(memory_, kRegistryAt + header->hosts_offset);
+    for (const int row : {0, 2}) rows[row].word = words::Host(words::HostState::kLive, 7);
   }
   void Seal(uint64_t at) {
     auto* header = At<layout::RegistryHeader>(memory_, at);
@@ -149,11 +158,27 @@ class World {
     registry.chunks().Stats();
   }
 
-  void ReadFront(Input& input) {
+  /// What is opened lives until the run has ended: a destructor may not be stopped.
+  bool OpenCache(uint8_t flags) {
+    const binding::MappingView view{memory_.data(), kRegionBytes, (flags & 4) == 0, nullptr};
+    cache_ = std::make_shared<binding::CacheHome>(view);
+    if (cache_->Open({flags & 8 ? -1 : file_, flags & 16 ? -1 : file_, false, 7}) != 0) return false;
+    uint64_t done = 0, wanted = 0;
+    uint8_t block[kBlockBytesMax];
+    for (uint64_t ino = 1; ino <= kBaseInodes; ino++) cache_->files().Read(ino, 0, block);
+    cache_->files().WarmAll(done, wanted);
+    cache_->files().Recover();
+    cache_->files().counters();
+    return true;
+  }
+
+  void ReadFront(Input& input, bool cached) {
     const binding::MappingView view{memory_.data(), kRegionBytes, (input.U8() & 1) != 0, nullptr};
-    std::shared_ptr<binding::OverlayHome> home;
-    if (binding::OverlayHome::Open(view, tables_, {0, 7}, home) != 0) return;
-    home->With([](auto& overlay) {
+    std::shared_ptr<CachedFiles> files;
+    if (cached) files = {cache_, &cache_->files()};
+    tables_.fd = dup(file_);
+    if (binding::OverlayHome::Open(view, tables_, {0, 7}, home_, files) != 0) return;
+    home_->With([](auto& overlay) {
       FileStat stat;
       OverlayPaths paths(overlay);
       for (const char* path : {"a", "way", "d/f", "new"}) paths.Stat(path, true, stat);
@@ -163,38 +188,23 @@ class World {
       overlay.Readdir(overlay.root(), [&](std::string_view, uint64_t, uint32_t) { return ++names < 1000; });
       return 0;
     });
-    if (!home->writable()) return;
-    home->With([](auto& overlay) {
+    if (!home_->writable()) return;
+    home_->With([](auto& overlay) {
       FileStat stat;
       OverlayPaths paths(overlay);
       if (paths.Open("new", O_CREAT, {0644, 1, 1}, stat) == 0) overlay.Write(stat.ino, 4000, Bytes("0123456789"), 10);
+      if (paths.Open("big", O_CREAT, {0644, 1, 1}, stat) == 0) overlay.Write(stat.ino, 4000, Bytes("0123456789"), 10);
       return overlay.Recover();
     });
-  }
-
-  void ReadCache() {
-    const auto* head = At<layout::Superblock>(memory_, 0);
-    PageCacheView view;
-    if (!InBounds(head->pcache_offset, head->pcache_size, kRegionBytes) || head->pcache_offset % 4096 != 0) return;
-    uint8_t* base = memory_.data() + head->pcache_offset;
-    if (PageCacheView::Open(base, head->pcache_size, head->pcache_slot_count, head->block_size, view) != 0) return;
-    std::vector<uint32_t> counts(view.slot_count);
-    PageCacheOptions options;
-    options.self = {0, 7};
-    options.wait_rounds = options.rounds = 3;
-    PageCache<FuzzAtom> cache(view, options, counts.data(), nullptr);
-    PagePin pin;
-    auto fill = [&](uint8_t* block) {
-      std::memset(block, 1, view.block_bytes);
-      return 0;
-    };
-    if (cache.Pin(PageTag(1, 1), fill, pin) == 0) cache.Unpin(pin);
-    cache.Sweep();
   }
 
   Memory memory_;
   std::vector<uint8_t> kernel_, private_;
   binding::HostTables tables_;
+  /// Stands for the image, of which only the locks matter, and for the source of a split image.
+  const int file_ = memfd_create("open", MFD_CLOEXEC);
+  std::shared_ptr<binding::CacheHome> cache_;
+  std::shared_ptr<binding::OverlayHome> home_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <new>
 #include <vector>
 
@@ -81,6 +82,13 @@ class Hostile {
     running_ = true;
   }
   void End() { running_ = false; }
+  /// What the run has opened is closed by its destructor: the memory changes as before, but nothing may be thrown.
+  template <typename Open>
+  void Close(Open& open) {
+    closing_ = true;
+    open.reset();
+    closing_ = false;
+  }
 
   /// The next access but `steps` is the actor's last.
   void DieAfter(uint32_t steps) { die_at_ = steps_ + steps; }
@@ -101,11 +109,12 @@ class Hostile {
       change.at = change.again == 0 ? ~uint64_t{0} : steps_ + change.again;
       if (change.again != 0) std::swap(change.change, change.other);
     }
-    if (steps_ > die_at_) {
+    const bool may_stop = !closing_ && std::uncaught_exceptions() == 0;
+    if (steps_ > die_at_ && may_stop) {
       Live();
       throw Stopped{};
     }
-    if (steps_ > limit_) TooLong();
+    if (steps_ > limit_) TooLong(may_stop);
   }
 
   [[noreturn]] static void Fail(const char* what) {
@@ -131,10 +140,11 @@ class Hostile {
   static constexpr uint64_t kStepsHard = 1'500'000'000;
 
   /// One in so many runs that took too long goes on to the hard bound, or every one.
-  void TooLong() {
+  void TooLong(bool may_stop) {
     static const bool always = std::getenv("DAXSERVE_FUZZ_PATIENT") != nullptr;
     static uint64_t slow = 0;
-    if (limit_ == kStepsHard) Fail("a loop without an end: more steps than any hostile region may cost");
+    if (steps_ > kStepsHard) Fail("a loop without an end: more steps than any hostile region may cost");
+    if (!may_stop) return;
     if (!always && ++slow % 1024 != 0) throw Stopped{};
     limit_ = kStepsHard;
   }
@@ -183,8 +193,10 @@ class Hostile {
     return change;
   }
 
+  /// Within the first 32 to 4,096 accesses: short runs change, too.
   void ReadTimed(Input& input) {
-    Timed timed{input.U16() % 4096u, input.U8(), Read(input), {}};
+    const uint32_t at = input.U16();
+    Timed timed{at % 4096u >> (at >> 13), input.U8(), Read(input), {}};
     timed.other = timed.change;
     std::memcpy(timed.other.bytes, timed.change.at, timed.change.length);
     timed_.push_back(timed);
@@ -200,6 +212,7 @@ class Hostile {
   uint64_t limit_ = kStepsMax;
   uint64_t die_at_ = ~uint64_t{0};
   bool running_ = false;
+  bool closing_ = false;
 };
 
 }  // namespace daxserve::fuzz

@@ -1,5 +1,6 @@
 // Atomic access to words inside a mapping. Structures take the policy as a template parameter `A`: production code
-// uses RealAtom, the deterministic tests pass one that yields to a scheduler before every access.
+// uses RealAtom, the deterministic tests pass one that yields to a scheduler before every access. What is no template
+// names RealAtom itself; the fuzzing build makes another type of it, so that there, too, memory changes before every access.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -24,7 +25,7 @@ struct alignas(16) Pair {
 
 /// Thread safety: all members may be called concurrently, from several processes, on the same word.
 /// The order is always named by the caller; words are 8-byte aligned.
-struct RealAtom {
+struct MachineAtom {
   template <typename T>
   static T Load(const T* word, std::memory_order order) {
     static_assert(std::atomic_ref<T>::is_always_lock_free);
@@ -112,3 +113,11 @@ struct RealAtom {
 };
 
 }  // namespace daxserve
+
+#if defined(DAXSERVE_FUZZ)
+#include "fuzz_atom.h"
+#else
+namespace daxserve {
+using RealAtom = MachineAtom;
+}
+#endif

@@ -1,5 +1,6 @@
 // Reads a base image: inode table, directories, file bytes. The image is untrusted; every offset is checked here.
 #pragma once
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -26,7 +27,7 @@ class BaseImage {
     if (ino == 0 || ino > inode_count_) return false;
     const auto offset = CheckedAdd(inode_offset_, (ino - 1) * sizeof(layout::Inode));
     if (!offset || !InBounds(*offset, sizeof(out), bytes_)) return false;
-    CopyFromShared(&out, base_ + *offset, sizeof(out));
+    CopyOut<RealAtom>(&out, base_ + *offset, sizeof(out));
     out.ino = static_cast<uint32_t>(ino);
     return out.mode != 0;
   }
@@ -42,20 +43,24 @@ class BaseImage {
     return found;
   }
 
-  /// Calls visit(const layout::Dirent&) -> bool (go on) for every well-formed entry.
+  /// Entries that all directories of a sound image have together, at most.
+  uint64_t entries_max() const { return bytes_ / layout::kDirentStride; }
+
+  /// Calls visit(const layout::Dirent&) -> bool (go on) for every well-formed entry. @returns entries looked at
   template <typename Visit>
-  void List(uint64_t dir, Visit visit) const {
+  uint64_t List(uint64_t dir, Visit visit) const {
     layout::Inode inode;
-    if (!Inode(dir, inode) || (inode.mode & 0170000) != 0040000) return;
-    const uint64_t count = inode.size / layout::kDirentSizeUnit;
-    for (uint64_t i = 0; i < count && i < bytes_ / layout::kDirentStride; i++) {
+    if (!Inode(dir, inode) || (inode.mode & 0170000) != 0040000) return 0;
+    const uint64_t count = std::min(inode.size / layout::kDirentSizeUnit, entries_max());
+    for (uint64_t i = 0; i < count; i++) {
       const auto offset = CheckedAdd(inode.data_offset, i * layout::kDirentStride);
-      if (!offset || !InBounds(*offset, layout::kDirentStride - 1, bytes_)) return;
+      if (!offset || !InBounds(*offset, layout::kDirentStride - 1, bytes_)) return i;
       layout::Dirent entry;
-      CopyFromShared(&entry, base_ + *offset, layout::kDirentStride - 1);
+      CopyOut<RealAtom>(&entry, base_ + *offset, layout::kDirentStride - 1);
       if (entry.name_len == 0 || entry.name_len > layout::kNameBytesMax) continue;
-      if (!visit(static_cast<const layout::Dirent&>(entry))) return;
+      if (!visit(static_cast<const layout::Dirent&>(entry))) return i + 1;
     }
+    return count;
   }
 
   /// Bytes [offset, offset + length) of a file, zeros behind its end. @returns 0, or EIO when they lie outside
@@ -66,7 +71,7 @@ class BaseImage {
     if (have == 0) return 0;
     const auto at = CheckedAdd(inode.data_offset, offset);
     if (!at || !InBounds(*at, have, bytes_)) return EIO;
-    CopyFromShared(to, base_ + *at, have);
+    CopyOut<RealAtom>(to, base_ + *at, have);
     return 0;
   }
 

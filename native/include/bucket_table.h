@@ -6,6 +6,7 @@
 //   1. key and value are claimed together by one 16-byte CAS: whoever sees a key sees its own value.
 //   2. state_key never returns to 0, so everything a search once passed is passed by every later one.
 #pragma once
+#include <cerrno>
 #include <cstdint>
 
 #include "atom.h"
@@ -30,6 +31,16 @@ struct BucketRef {
 enum class FindResult { kAbsent, kFound };
 /// kBusy: an upper bound on retries was reached against a storm of other writers.
 enum class InsertResult { kInserted, kExists, kFull, kBusy };
+/// Busy is no EAGAIN: who begins anew after so many tries would multiply them.
+inline int ErrorOf(InsertResult result) {
+  switch (result) {
+    case InsertResult::kInserted: return 0;
+    case InsertResult::kExists: return EEXIST;
+    case InsertResult::kFull: return ENOSPC;
+    case InsertResult::kBusy: break;
+  }
+  return EBUSY;
+}
 
 /// Retries after a lost CAS, so that no loop depends on the others alone. In practice one or two.
 inline constexpr int kInsertTriesMax = 4096;

@@ -52,8 +52,7 @@ class KernelFiles {
     const InsertResult result = table_.Insert(InodeKey(ino), *offset, ref);
     if (result == InsertResult::kInserted) return 0;
     pool_.Free(EntryType::kInode, *offset);
-    if (result == InsertResult::kExists) return EEXIST;
-    return result == InsertResult::kFull ? ENOSPC : EAGAIN;
+    return ErrorOf(result);
   }
 
   /// The overlay's entry of an inode; a base inode gets one first (v8: on the first change of an attribute).
@@ -252,8 +251,7 @@ class KernelFiles {
     const InsertResult result = table_.Insert(PageKey(ino, page), *offset, ref);
     if (result == InsertResult::kInserted) return 0;
     pool_.Free(EntryType::kPage, *offset);
-    if (result == InsertResult::kFull) return ENOSPC;
-    if (result == InsertResult::kBusy) return EAGAIN;
+    if (result != InsertResult::kExists) return ErrorOf(result);
     out = pool_.At(ref.value, block_);
     return out == nullptr ? EIO : EEXIST;
   }

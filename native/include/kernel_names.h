@@ -71,7 +71,7 @@ class KernelNames {
     BucketRef ref;
     if (files_.table().Find(DirlistKey(dir), ref) == FindResult::kAbsent) return 0;
     const auto* head = reinterpret_cast<const layout::OverlayDirlist*>(files_.pool().At(ref.value, sizeof(layout::OverlayDirlist)));
-    if (head == nullptr || head->type != 4) return EIO;
+    if (head == nullptr || A::Load(&head->type, std::memory_order_acquire) != 4) return EIO;
     uint64_t at = A::Load(&head->first, std::memory_order_acquire);
     for (uint64_t steps = 0; at != kNone; steps++) {
       layout::OverlayDirent entry;
@@ -111,9 +111,10 @@ class KernelNames {
   }
   uint64_t* Word(uint64_t offset) { return reinterpret_cast<uint64_t*>(&At(offset)->type); }
 
+  /// False: it changed, or is not there at all (no host of ours takes an entry out of a chain).
   bool Mark(const NameRec& rec, uint32_t from, uint32_t to) {
     uint64_t seen = PackFlags(from);
-    return A::Cas(Word(rec.offset), seen, PackFlags(to), std::memory_order_acq_rel);
+    return At(rec.offset) != nullptr && A::Cas(Word(rec.offset), seen, PackFlags(to), std::memory_order_acq_rel);
   }
 
   void SetChild(uint64_t offset, uint64_t ino, uint32_t mode) {
@@ -186,9 +187,7 @@ class KernelNames {
   int Publish(uint64_t offset, uint64_t dir, std::string_view name) {
     BucketRef ref;
     const InsertResult result = files_.table().Insert(Names::Key(dir, Bytes(name), name.size()), offset, ref);
-    if (result == InsertResult::kInserted) return 0;
-    if (result == InsertResult::kFull) return ENOSPC;
-    if (result == InsertResult::kBusy) return EAGAIN;
+    if (result != InsertResult::kExists) return ErrorOf(result);
     return AppendIfUnique(ref.value, offset, dir, name);
   }
 
@@ -223,11 +222,10 @@ class KernelNames {
       const layout::OverlayDirlist head{4, 0, kNone};
       CopyIn<A>(files_.pool().At(*offset, sizeof(head)), &head, sizeof(head));
       const InsertResult result = files_.table().Insert(DirlistKey(dir), *offset, ref);
-      if (result == InsertResult::kFull) return ENOSPC;
-      if (result == InsertResult::kBusy) return EAGAIN;
+      if (result != InsertResult::kInserted && result != InsertResult::kExists) return ErrorOf(result);
     }
     auto* head = reinterpret_cast<layout::OverlayDirlist*>(files_.pool().At(ref.value, sizeof(layout::OverlayDirlist)));
-    if (head == nullptr || head->type != 4) return EIO;
+    if (head == nullptr || A::Load(&head->type, std::memory_order_acquire) != 4) return EIO;
     out = &head->first;
     return 0;
   }

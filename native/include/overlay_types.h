@@ -76,7 +76,7 @@ struct OverlayView {
     if (bytes < block_bytes) return EINVAL;
     auto* header = reinterpret_cast<layout::OverlayHeader*>(base);
     layout::OverlayHeader seen;
-    std::memcpy(&seen, base, sizeof(seen));
+    RealAtom::CopyOut(&seen, base, sizeof(seen));
     const auto table_bytes = CheckedMul(bucket_count, sizeof(Pair));
     if (seen.magic != layout::kOverlayMagic || seen.version != layout::kOverlayVersion || !table_bytes) return EINVAL;
     if (seen.bucket_offset % 16 != 0 || seen.bucket_offset < block_bytes) return EINVAL;

@@ -358,7 +358,7 @@ class PageCache {
 
   /// About a microsecond; a filler may be waiting for this very processor.
   static void Wait(uint32_t round) {
-    if constexpr (std::is_same_v<A, RealAtom>) {
+    if constexpr (std::is_same_v<A, MachineAtom>) {
       if (round >= kSpinRounds) {
         sched_yield();
         return;

@@ -97,7 +97,7 @@ class PrivateFiles {
     const InsertResult result = table_.Insert(InodeKey(next.ino), *offset, next.ref);
     if (result == InsertResult::kInserted) return 0;
     TakeBack(*offset, spare);
-    return result == InsertResult::kFull ? ENOSPC : EAGAIN;
+    return result == InsertResult::kExists ? EAGAIN : ErrorOf(result);
   }
 
   /// Changes an inode by `change(PrivateInode&)` until no one interferes.
@@ -316,8 +316,7 @@ class PrivateFiles {
   int Publish(uint64_t key, const BucketRef& old, uint64_t offset, BucketRef& mine) {
     if (old.key != key) {
       const InsertResult result = table_.Insert(key, offset, mine);
-      if (result == InsertResult::kFull) return ENOSPC;
-      return result == InsertResult::kInserted ? 0 : EAGAIN;
+      return result == InsertResult::kExists ? EAGAIN : ErrorOf(result);
     }
     mine = old;
     if (!table_.Replace(mine, offset)) return EAGAIN;

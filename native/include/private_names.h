@@ -218,8 +218,7 @@ class PrivateNames {
       }
       BucketRef ref;
       const auto result = files_.table().Insert(Names::Key(dir, Bytes(name), name.size(), rec.salt), offset, ref);
-      if (result == InsertResult::kInserted) return 0;
-      if (result == InsertResult::kFull) return ENOSPC;
+      if (result != InsertResult::kExists) return ErrorOf(result);
     }
     return EAGAIN;
   }
@@ -301,8 +300,7 @@ class PrivateNames {
         CopyIn<A>(files_.pool().At(offset, sizeof(layout::OverlayDirent)) + offsetof(layout::OverlayDirent, dir_next),
                   &slot, sizeof(slot));
         const InsertResult result = files_.table().Insert(PageKey(dir, slot), offset, out);
-        if (result == InsertResult::kInserted) return 0;
-        if (result == InsertResult::kFull) return ENOSPC;
+        if (result != InsertResult::kExists) return ErrorOf(result);
       }
       if (slots == kSlotsMax) return ENOSPC;
       PrivateInode next = inode;

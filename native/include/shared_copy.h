@@ -51,7 +51,11 @@ void ReadFence() {}
 template <typename A>
 void WriteFence() {}
 #else
-inline void CopyFromShared(void* to, const void* from, uint64_t bytes) { std::memcpy(to, from, bytes); }
+/// The fence costs nothing: it keeps the compiler from looking up in the region again what was copied.
+inline void CopyFromShared(void* to, const void* from, uint64_t bytes) {
+  std::memcpy(to, from, bytes);
+  std::atomic_signal_fence(std::memory_order_acq_rel);
+}
 inline void CopyToShared(void* to, const void* from, uint64_t bytes) { std::memcpy(to, from, bytes); }
 inline void ZeroShared(void* to, uint64_t bytes) { std::memset(to, 0, bytes); }
 /// Reads a byte of a page that is about to be written. The first touch of a page by a process is a fault: one that reads

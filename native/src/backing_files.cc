@@ -30,9 +30,13 @@ SourceIdentity IdentityOf(const struct stat& stat) {
 class OpenFile {
  public:
   explicit OpenFile(int fd) : fd_(fd) {}
-  ~OpenFile() { close(fd_); }
+  ~OpenFile() {
+    if (fd_ >= 0) close(fd_);
+  }
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
+
+  int fd() const { return fd_; }
 
   int Look(SourceIdentity& out) const {
     struct stat stat;
@@ -119,10 +123,12 @@ class ExportedTree final : public BackingFiles {
   int Walk(const BaseImage& image, uint64_t root_ino) {
     std::vector<std::pair<uint64_t, std::string>> open{{root_ino, ""}};
     std::unordered_set<uint64_t> seen{root_ino};
+    // Directories that share their entries would cost their product in time.
+    uint64_t room = image.entries_max();
     while (!open.empty()) {
       const auto [ino, path] = std::move(open.back());
       open.pop_back();
-      if (!WalkDirectory(image, ino, path, seen, open)) return ENFILE;
+      if (!WalkDirectory(image, ino, path, room, seen, open)) return ENFILE;
     }
     Digest digest;
     std::vector<uint64_t> inos;
@@ -173,12 +179,12 @@ class ExportedTree final : public BackingFiles {
     return at;
   }
 
-  /// False: more files than anybody has.
-  bool WalkDirectory(const BaseImage& image, uint64_t ino, const std::string& path, std::unordered_set<uint64_t>& seen,
-                     std::vector<std::pair<uint64_t, std::string>>& open) {
-    const int fd = OpenBeneath(path, O_PATH | O_DIRECTORY);
+  /// False: more files than anybody has, or than the image has room for. @param room entries that are left
+  bool WalkDirectory(const BaseImage& image, uint64_t ino, const std::string& path, uint64_t& room,
+                     std::unordered_set<uint64_t>& seen, std::vector<std::pair<uint64_t, std::string>>& open) {
+    const OpenFile directory(OpenBeneath(path, O_PATH | O_DIRECTORY));
     bool fits = true;
-    image.List(ino, [&](const layout::Dirent& entry) {
+    const uint64_t looked = image.List(ino, [&](const layout::Dirent& entry) {
       const std::string name(reinterpret_cast<const char*>(entry.name), entry.name_len);
       layout::Inode inode;
       if (CheckName(name) != 0 || path.size() + name.size() + 1 > kPathBytesMax || !image.Inode(entry.ino, inode)) return true;
@@ -187,13 +193,14 @@ class ExportedTree final : public BackingFiles {
         if (seen.insert(entry.ino).second) open.emplace_back(entry.ino, below);
       } else if (IsFile(inode.mode) && files_.find(entry.ino) == files_.end()) {
         struct stat stat;
-        const bool there = fd >= 0 && fstatat(fd, name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 && IsFile(stat.st_mode);
+        const bool there = fstatat(directory.fd(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 && IsFile(stat.st_mode);
         files_[entry.ino] = {below, there ? IdentityOf(stat) : SourceIdentity{}};
       }
       return fits = files_.size() < kFilesMax;
     });
-    if (fd >= 0 && fd != root_) close(fd);
-    return fits;
+    if (!fits || looked > room) return false;
+    room -= looked;
+    return true;
   }
 
   int FileOf(uint64_t ino, const File& wanted, std::shared_ptr<OpenFile>& out) {

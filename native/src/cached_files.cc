@@ -114,7 +114,7 @@ int CachedFiles::Read(uint64_t ino, uint64_t page, uint8_t* block) {
     return 0;
   }
   if (!attached() || !files_) {
-    const auto copy = [&](const uint8_t* from) { CopyFromShared(block, from, block_bytes()); };
+    const auto copy = [&](const uint8_t* from) { CopyOut<RealAtom>(block, from, block_bytes()); };
     if (Trusted() && cache_->Peek(PageTag(ino, source_page), copy) && Trusted()) return 0;
     return only_cached_ ? EAGAIN : FromSource(inode, source_page, block);
   }
@@ -122,7 +122,7 @@ int CachedFiles::Read(uint64_t ino, uint64_t page, uint8_t* block) {
   const int error = PinOrFill(inode, source_page, true, pin);
   if (error == EAGAIN && !only_cached_) return FromSource(inode, source_page, block);
   if (error != 0) return error;
-  std::memcpy(block, pin.data, block_bytes());
+  CopyOut<RealAtom>(block, pin.data, block_bytes());
   if (pinning_ != nullptr) pinning_->Hold(pin);
   else cache_->Unpin(pin);
   return 0;
@@ -142,17 +142,19 @@ int CachedFiles::Warm(const layout::Inode& inode, uint64_t page) {
 int CachedFiles::WarmAll(uint64_t& done, uint64_t& wanted) {
   uint64_t room = 0;
   for (uint64_t at = 0; at < slot_count(); at++) room += cache_->SlotWord(at).lo == 0;
+  // Pages that find their own places full, before all are taken for full: others fill the cache too.
+  uint64_t refusals = slot_count() * SlotPlaces::kWindow;
   done = wanted = 0;
   layout::Inode inode;
   for (uint64_t ino = 1; ino <= image_.base->inode_count(); ino++) {
     if (!image_.base->Inode(ino, inode) || (inode.mode & S_IFMT) != S_IFREG) continue;
     const uint64_t pages = inode.size / block_bytes() + (inode.size % block_bytes() != 0);
     wanted += pages;
-    for (uint64_t page = 0; page < pages && room > 0; page++) {
+    for (uint64_t page = 0; page < pages && room > 0 && refusals > 0; page++) {
       const int error = Warm(inode, page);
       if (error != 0 && error != EAGAIN) return error;
+      (error == 0 ? room : refusals)--;
       done += error == 0;
-      room -= error == 0;
     }
   }
   return 0;
