@@ -141,7 +141,7 @@ void End(pid_t pid, int signal) {
 }
 
 bool Until(const uint32_t& word) {
-  for (int tries = 0; tries < 100000; tries++) {
+  for (int tries = 0; tries < 1000000; tries++) {
     if (RealAtom::Load(&word, std::memory_order_acquire) != 0) return true;
     usleep(100);
   }
