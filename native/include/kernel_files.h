@@ -144,10 +144,17 @@ class KernelFiles {
     return EAGAIN;
   }
 
-  /// What ReserveAppend took and nobody filled, unless somebody has appended behind it.
-  void GiveBack(uint64_t ino, uint64_t end, uint64_t filled) {
+  /// What ReserveAppend took and could not be filled: zeros again while it is still ours, then gone, unless somebody has
+  /// appended behind it.
+  void GiveBack(uint64_t ino, uint64_t at, uint64_t end) {
+    for (uint64_t byte = at, length = 0; byte < end; byte += length) {
+      const uint64_t start = byte % block_;
+      length = end - byte < block_ - start ? end - byte : block_ - start;
+      uint8_t* bytes = nullptr;
+      if (Page(ino, byte / block_, bytes) == 0 && bytes != nullptr) ZeroIn<A>(bytes + start, length);
+    }
     layout::OverlayInode* entry = nullptr;
-    if (Entry(ino, entry) == 0) (void)A::Cas(&entry->size, end, filled, std::memory_order_acq_rel);
+    if (Entry(ino, entry) == 0) (void)A::Cas(&entry->size, end, at, std::memory_order_acq_rel);
   }
 
   int ReadPage(uint64_t ino, uint64_t page, uint64_t at, uint8_t* to, uint64_t length) {

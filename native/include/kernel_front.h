@@ -68,7 +68,7 @@ class KernelFront {
     if (const int error = files_.ReserveAppend(ino, length, limit, at)) return error;
     uint64_t done = 0;
     const int error = WritePages(ino, at, from, length, at, done);
-    if (error != 0) files_.GiveBack(ino, at + length, at + done);
+    if (error != 0) files_.GiveBack(ino, at, at + length);
     return error;
   }
 
