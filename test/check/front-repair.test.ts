@@ -171,35 +171,31 @@ const TOGETHER: Record<Kind, FrontRule[]> = {
   ],
 };
 
-it.each(Object.keys(KINDS) as Kind[])(
-  'much at once, killed after every step: %s front',
-  async (kind) => {
-    const plants = { ...COMMON, ...PLANTS[kind] };
-    const wreck = () => {
-      const victim = new FrontVictim(originals[kind].path);
-      for (const rule of TOGETHER[kind]) plants[rule]!.plant(victim);
-      return victim;
-    };
-    const whole = wreck();
-    onTestFinished(() => whole.dispose());
-    const { steps, after } = await whole.repair();
-    expect(after.findings).toEqual([]);
-    expect(steps.length).toBeGreaterThan(7);
-    const contents = await contentsOf(originals[kind].path);
-    expect(await contentsOf(whole.path)).toEqual(contents);
-    for (let step = 1; step <= steps.length; step++) {
-      const victim = wreck();
-      try {
-        const args = [childPath, victim.path, String(step)];
-        const { signal, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
-        expect(signal, stderr).toBe('SIGKILL');
-        const again = await victim.repair();
-        expect(again.after.findings, `killed after step ${step}`).toEqual([]);
-        expect(await contentsOf(victim.path)).toEqual(contents);
-      } finally {
-        victim.dispose();
-      }
+it.each(Object.keys(KINDS) as Kind[])('much at once, killed after every step: %s front', async (kind) => {
+  const plants = { ...COMMON, ...PLANTS[kind] };
+  const wreck = () => {
+    const victim = new FrontVictim(originals[kind].path);
+    for (const rule of TOGETHER[kind]) plants[rule]!.plant(victim);
+    return victim;
+  };
+  const whole = wreck();
+  onTestFinished(() => whole.dispose());
+  const { steps, after } = await whole.repair();
+  expect(after.findings).toEqual([]);
+  expect(steps.length).toBeGreaterThan(7);
+  const contents = await contentsOf(originals[kind].path);
+  expect(await contentsOf(whole.path)).toEqual(contents);
+  for (let step = 1; step <= steps.length; step++) {
+    const victim = wreck();
+    try {
+      const args = [childPath, victim.path, String(step)];
+      const { signal, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+      expect(signal, stderr).toBe('SIGKILL');
+      const again = await victim.repair();
+      expect(again.after.findings, `killed after step ${step}`).toEqual([]);
+      expect(await contentsOf(victim.path)).toEqual(contents);
+    } finally {
+      victim.dispose();
     }
-  },
-  240_000,
-);
+  }
+});
