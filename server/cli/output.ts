@@ -10,6 +10,11 @@ export function duration(seconds: number): string {
     : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+/** Size of a terminal; one that has none of its own (docker exec, script) says 0. */
+export function screenOf({ rows, columns }: { rows?: number; columns?: number }): { rows: number; columns: number } {
+  return { rows: rows || 24, columns: columns || 80 };
+}
+
 /** Text out of a file, a region or the network: control characters must not reach the terminal. */
 export function printableText(text: string): string {
   return text.replace(/\p{Cc}/gu, '?');

@@ -1,7 +1,7 @@
 /** Progress of a load: a bar that redraws itself on a terminal, a plain line now and then elsewhere. */
 import { fullName } from '../model-name.ts';
 import type { Model } from '../services.ts';
-import { bytes, duration, printableText } from './output.ts';
+import { bytes, duration, printableText, screenOf } from './output.ts';
 
 const BAR_CELLS = 24;
 const PLAIN_INTERVAL_MS = 5000;
@@ -44,7 +44,7 @@ export class ProgressView {
 
   update(model: Model): void {
     if (this.#out.isTTY) {
-      const line = progressText(model, true).slice(0, (this.#out.columns ?? 80) - 1);
+      const line = progressText(model, true).slice(0, screenOf(this.#out).columns - 1);
       this.#out.write(`\r${line}\x1b[K`);
       return;
     }

@@ -1,10 +1,12 @@
 /** serve [SOURCE...]: runs the service, preloads models, stops on SIGTERM or SIGINT. */
 import type { Command } from 'commander';
+import { parseSize } from '../../daxfs/units.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { CONFIG_KEYS } from '../config-schema.ts';
 import { type RunningService, startService } from '../main.ts';
 import { fullName } from '../model-name.ts';
 import { toDaxfsError } from '../problem.ts';
+import type { RegionInfo } from '../schemas/region.ts';
 import { sourceFromHere } from './models.ts';
 import { bytes, printableText } from './output.ts';
 import { ProgressView } from './progress.ts';
@@ -28,10 +30,26 @@ function readyLine({ url, socketPath, opened }: RunningService): string {
   return printableText(`daxserve ready: ${url}  socket ${socketPath}  region ${place} (${bytes(size)}, ${backing})`);
 }
 
-function explain({ opened }: RunningService): void {
-  const { pageBytes, readOnly } = opened.services.region.info();
+/** What was asked for in vain, as a region keeps what it was created with. */
+export function unheeded({ size, coherence, kernelMountable }: Config, info: RegionInfo): string[] {
+  const differs =
+    size !== undefined &&
+    !size.endsWith('%') &&
+    Math.abs(parseSize(size) - info.size) >= Math.max(info.chunkBytes, info.mapAlignment);
+  return [
+    ...(differs ? [`a size of ${bytes(info.size)}, not ${size}`] : []),
+    ...(coherence === 'software' && info.coherence !== coherence ? ['coherence hardware, not software'] : []),
+    ...(kernelMountable && !info.kernelMountable ? ['a private front, not a kernel-mountable one'] : []),
+  ];
+}
+
+function explain({ opened }: RunningService, config: Config): void {
+  const info = opened.services.region.info();
+  const { pageBytes, readOnly } = info;
   const { created, choice } = opened;
   say(`region ${created ? 'created' : 'adopted'}, pages of ${bytes(pageBytes)}${choice ? `: ${choice.why}` : ''}`);
+  const kept = created ? [] : unheeded(config, info);
+  if (kept.length > 0) say(`the region keeps ${kept.join(', ')}: delete it to have it made anew`);
   if (choice?.faster) say(`faster: ${choice.faster}`);
   if (readOnly.strength === 'advisory') say(`read-only: ${readOnly.reason ?? 'advisory'}`);
 }
@@ -69,7 +87,7 @@ async function runUntilSignal(config: Config, sources: readonly string[]): Promi
     const service = await startService(config, { onReserve: reserveView() }, (stopper) => {
       stop = stopper;
     });
-    explain(service);
+    explain(service, config);
     say(readyLine(service));
     for (const source of sources) if (!stopping) await preload(service, source);
   };

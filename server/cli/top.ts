@@ -6,7 +6,7 @@ import type { RegionInfo } from '../schemas/region.ts';
 import type { Model } from '../services.ts';
 import { type ApiOptions, clientOf, withApi } from './api-options.ts';
 import { modelTable } from './models.ts';
-import { bytes, print } from './output.ts';
+import { bytes, print, screenOf } from './output.ts';
 
 interface View {
   region: RegionInfo;
@@ -40,11 +40,11 @@ function report(view: View): string {
 async function redraw(client: ApiClient, intervalMs: number): Promise<void> {
   const { stdout } = process;
   for (;;) {
+    const { rows, columns } = screenOf(stdout);
     const lines = report(await look(client))
       .split('\n')
-      .slice(0, (stdout.rows ?? 24) - 1);
-    const width = stdout.columns ?? 80;
-    stdout.write(`\x1b[H\x1b[2J${lines.map((line) => line.slice(0, width)).join('\n')}\n`);
+      .slice(0, rows - 1);
+    stdout.write(`\x1b[H\x1b[2J${lines.map((line) => line.slice(0, columns)).join('\n')}\n`);
     await sleep(intervalMs);
   }
 }
