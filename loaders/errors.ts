@@ -95,7 +95,7 @@ const INGEST_ERRORS = {
   INGEST_NO_ROOM: { kind: 'full', title: 'The region has no room for the model' },
   INGEST_VERIFY_FAILED: { kind: 'corrupt', title: 'The bytes in the region differ from the source' },
   INGEST_CLAIM_LOST: { kind: 'conflict', title: 'Another host took the load over' },
-  INGEST_TABLE_FULL: { kind: 'exhausted', title: 'The content table is full' },
+  INGEST_TABLE_FULL: { kind: 'full', title: 'The content table is full' },
 } as const satisfies ErrorTable;
 
 export const LOADER_ERRORS = {

@@ -50,6 +50,18 @@ function ingestOnce(context: StoreContext, job: LoadJob, changed: () => void): P
   });
 }
 
+/** As `ingestOnce`; a row of the content table is room too, and made when there is none. */
+async function ingestEvicting(context: StoreContext, job: LoadJob, changed: () => void): Promise<Ingested> {
+  for (;;) {
+    try {
+      return await ingestOnce(context, job, changed);
+    } catch (error) {
+      const full = error instanceof DaxfsError && error.code === 'INGEST_TABLE_FULL';
+      if (!full || !evictOne(context, 0)) throw error;
+    }
+  }
+}
+
 /** Loads until a ready content has the name: whatever was found may be removed again before it is named. */
 async function loadAndName(
   context: StoreContext,
@@ -59,7 +71,7 @@ async function loadAndName(
 ): Promise<ContentRef> {
   const { signal } = job.controller;
   for (;;) {
-    const { outcome, ref } = await context.gate.pass(signal, () => ingestOnce(context, job, changed));
+    const { outcome, ref } = await context.gate.pass(signal, () => ingestEvicting(context, job, changed));
     if (outcome === 'loaded') {
       if (nameOwn(context, names, job, ref)) return ref;
     } else if ((await becomesReady(context, job, ref)) && nameReady(names, job, ref)) return ref;

@@ -163,4 +163,23 @@ describe('eviction', () => {
     expect(t.events.filter((event) => event.type === 'evicted')).toHaveLength(1);
     for (const fd of fds) closeSync(fd);
   });
+
+  it('gives back a row when all are taken, and says so when every model is held', async () => {
+    await t.dispose();
+    t = await TestStore.open({ evict: true, contents: 2 });
+    const load = async (name: string, seed: number) => {
+      await t.store.load({ source: t.model(name, 2, seed), name });
+      return t.store.settled(name);
+    };
+    for (const [name, seed] of [
+      ['a', 1],
+      ['b', 2],
+      ['c', 3],
+    ] as const)
+      expect((await load(name, seed)).state).toBe('ready');
+    expect(t.store.list('ready').map(({ name }) => name)).toEqual(['b', 'c']);
+    const fds = [...(await t.leases.attach('b', {}, worker)).fds, ...(await t.leases.attach('c', {}, worker)).fds];
+    expect(await load('d', 4)).toMatchObject({ state: 'failed', error: { code: 'INGEST_TABLE_FULL' } });
+    for (const fd of fds) closeSync(fd);
+  });
 });

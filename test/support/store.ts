@@ -15,6 +15,8 @@ const MiB = 2 ** 20;
 export interface TestStoreOptions {
   handlesMax?: number;
   mib?: number;
+  /** Rows for contents. */
+  contents?: number;
   evict?: boolean;
   deadAfterMs?: number;
   now?: () => number;
@@ -41,6 +43,7 @@ export class TestStore {
       path: made.path,
       size: (options.mib ?? 64) * MiB,
       heartbeat: options.heartbeat,
+      ...(options.contents !== undefined && { capacities: { contents: options.contents } }),
     });
     await made.#open();
     return made;
