@@ -56,6 +56,7 @@ export function badOverlay(message: string, offset: number): never {
 export const frontKind = (version: number): FrontKind =>
   (version & CONSTANTS.privateFrontBit.value) === 0 ? 'kernel' : 'private';
 
+const BLOCK_BYTES_MAX = 65536;
 const isPowerOfTwo = (n: number) => n > 0 && Number.isInteger(Math.log2(n));
 
 /** @throws DaxfsError DAXFS_BAD_IMAGE when the numbers of superblock and header do not fit the source */
@@ -63,6 +64,9 @@ export function placeOverlay(source: ByteSource, head: Superblock): OverlayPlace
   const { overlay_offset, overlay_size, overlay_bucket_count: bucketCount, block_size: blockBytes } = head;
   if (overlay_offset + overlay_size > BigInt(source.size) || overlay_size < BigInt(overlayHeader.size)) {
     badOverlay('it ends behind the last byte', 72);
+  }
+  if (!isPowerOfTwo(blockBytes) || blockBytes < CONSTANTS.blockBytes.value || blockBytes > BLOCK_BYTES_MAX) {
+    badOverlay(`its blocks have ${blockBytes} bytes`, 8);
   }
   const kind = frontKind(head.version);
   const isCount = isPowerOfTwo(bucketCount) && (kind === 'kernel' || bucketCount >= BIN_CELLS);

@@ -6,6 +6,7 @@ export { FORMATS, type FormatName, formatIndex, formatName } from './formats.ts'
 export { type Ingested, type IngestOptions, type IngestPhase, ingest } from './ingest.ts';
 export { LIMITS, type Limit, type LimitName } from './limits.ts';
 export {
+  checkManifestSize,
   contentDigest,
   decodeManifest,
   decodeManifestPaced,

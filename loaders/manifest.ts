@@ -54,13 +54,19 @@ export function encodeManifestPaced(manifest: Manifest, signal?: AbortSignal): P
   return pace(encodeSteps(manifest), signal);
 }
 
-function checkedSize(bytes: Buffer): Buffer {
+/** For whoever reads one out of a region: before there is memory for it. @throws LoaderError MANIFEST_TOO_LARGE */
+export function checkManifestSize(bytes: number): void {
   const max = limit('manifestBytesMax');
-  if (bytes.length <= max) return bytes;
+  if (bytes <= max) return;
   throw loaderError(
     'MANIFEST_TOO_LARGE',
-    `The manifest has ${bytes.length} bytes, at most ${max} are read; load the model again.`,
+    `The manifest has ${bytes} bytes, at most ${max} are read; load the model again.`,
   );
+}
+
+function checkedSize(bytes: Buffer): Buffer {
+  checkManifestSize(bytes.length);
+  return bytes;
 }
 
 /**

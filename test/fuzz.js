@@ -1,6 +1,6 @@
 // Fuzzing campaigns: `npm run fuzz -- [TARGET...] [--runs N | --seconds S] [--seed N] [--engine libfuzzer|driver]`.
 // Native targets (native/fuzz) run with libFuzzer where clang++ is found, else with the engine that needs only g++; the
-// targets `check`, `readers` and `loaders` are the seeded tests of the TypeScript readers with more rounds.
+// targets `check`, `readers`, `rows` and `loaders` are the seeded tests of the TypeScript readers with more rounds.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,6 +13,7 @@ const native = join(root, 'native');
 const seeded = {
   check: { file: 'test/check/random.test.ts', rounds: 'DAXSERVE_DAMAGE_ROUNDS', perSecond: 10 },
   readers: { file: 'test/tools/hostile.test.ts', rounds: 'DAXSERVE_FUZZ_ROUNDS', perSecond: 60 },
+  rows: { file: 'test/registry/hostile.test.ts', rounds: 'DAXSERVE_FUZZ_ROUNDS', perSecond: 100 },
   loaders: { file: 'test/loaders/hostile.test.ts', rounds: 'DAXSERVE_FUZZ_ROUNDS', perSecond: 2000 },
 };
 

@@ -24,6 +24,8 @@ export interface ManifestFacts {
 export interface ManifestReader {
   /** Path of the manifest in the first image. */
   path: string;
+  /** Throws an error with a sentence for one that is too large to be read. */
+  checkSize(bytes: number): void;
   /** Throws an error with a sentence for bytes that are no manifest. */
   decode(bytes: Buffer): Promise<ManifestFacts>;
 }
@@ -106,6 +108,7 @@ class ContentCheck {
     }
     let facts: ManifestFacts;
     try {
+      reader.checkSize(place.size);
       facts = await reader.decode(this.#area.mapping.read(place.offset, place.size));
     } catch (error) {
       this.#add('MANIFEST_FORMAT', place.offset, `Content ${index}: ${(error as Error).message}`);

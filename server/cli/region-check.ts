@@ -4,13 +4,20 @@ import { type CheckReport, checkRegion } from '../../daxfs/check/check.ts';
 import type { ManifestReader } from '../../daxfs/check/check-images.ts';
 import { CHECK_RULES, type CheckCode, type CheckFinding } from '../../daxfs/check/findings.ts';
 import { type RepairReport, repairRegion } from '../../daxfs/check/repair.ts';
-import { contentDigest, decodeManifestPaced, formatIndex, MANIFEST_PATH } from '../../loaders/index.ts';
+import {
+  checkManifestSize,
+  contentDigest,
+  decodeManifestPaced,
+  formatIndex,
+  MANIFEST_PATH,
+} from '../../loaders/index.ts';
 import { serverError } from '../errors.ts';
 import { bytes, print, printableText } from './output.ts';
 
 /** Manifests for the check, which knows nothing of loaders. */
 export const manifestReader: ManifestReader = {
   path: MANIFEST_PATH,
+  checkSize: checkManifestSize,
   decode: async (file) => {
     const { files, tensors, format } = await decodeManifestPaced(file);
     return { files, contentDigest: contentDigest(files), tensorCount: tensors.length, format: formatIndex(format) };

@@ -1,6 +1,6 @@
 /** What a ready content holds: its manifest and where each file lies in the region. Parsed once per content. */
 import { type Content, contentFilesPaced, type FilePlace, type Region } from '../../daxfs/index.ts';
-import { decodeManifestPaced, MANIFEST_PATH, type Manifest } from '../../loaders/index.ts';
+import { checkManifestSize, decodeManifestPaced, MANIFEST_PATH, type Manifest } from '../../loaders/index.ts';
 import type { ContentRef } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
 import type { Handle, HandleFile } from '../services.ts';
@@ -99,6 +99,7 @@ export class ContentViews {
   async #read(content: Content): Promise<ContentView> {
     const places = await contentFilesPaced(this.#region, content);
     const manifestPlace = places.get(MANIFEST_PATH);
+    checkManifestSize(manifestPlace?.size ?? 0);
     const bytes = manifestPlace ? this.#region.mapping.read(manifestPlace.offset, manifestPlace.size) : Buffer.alloc(0);
     const manifest = await decodeManifestPaced(bytes);
     const digests = new Map(manifest.files.map((file) => [file.path, file.digest]));
