@@ -9,6 +9,7 @@ const BENCHMARKS = {
   restart: 'exec to ready on a full region',
   'http-handles': 'POST handles against a bare Fastify route with the same schema',
   scrape: 'GET /metrics with 1,000 models',
+  'event-loop': 'how long the event loop of a service is away, models of 100,000 files or tensors',
   mkdaxfs: 'a static image against cp -r of the same tree',
   'overlay-io': 'reads and writes of an overlay against tmpfs through system calls',
   'overlay-table': 'finds and inserts of the overlay table beside a CAS, by load and threads; 100,000 small files',

@@ -6,8 +6,9 @@
 import { constants } from 'node:fs';
 import { encode, offsetOf } from './codec.ts';
 import { daxfsError } from './errors.ts';
-import type { FileOrigin, TreeEntry } from './image-tree.ts';
+import { type FileOrigin, parentSteps, type TreeEntry } from './image-tree.ts';
 import { CONSTANTS, dirent, inode, superblock } from './layout.ts';
+import { eachStep, itemsPerStep, mapStep, pace, runToEnd, type Steps, sortSteps } from './pace.ts';
 import { roundUp } from './units.ts';
 
 /** A regular file of the image; further hard-linked names are not listed. */
@@ -159,18 +160,18 @@ class TreeBuilder {
   }
 }
 
-function buildTree(entries: readonly TreeEntry[]): Node[] {
+function* buildTree(entries: readonly TreeEntry[]): Steps<Node[]> {
   const builder = new TreeBuilder();
-  const keyed = entries.map((entry) => ({ key: sortKey(entry.path), entry }));
-  keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
-  for (const { key, entry } of keyed) builder.add(key, entry);
+  const keyed = yield* mapStep(entries, (entry) => ({ key: sortKey(entry.path), entry }));
+  const sorted = yield* sortSteps(keyed, (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+  yield* eachStep(sorted, ({ key, entry }) => builder.add(key, entry));
   if (builder.nodes.length === 0) throw daxfsError('DAXFS_BAD_TREE', 'The tree is empty; it needs at least a root.');
   return builder.nodes;
 }
 
-function directoryBytes(node: Node): Buffer {
+function* directoryBytes(node: Node): Steps<Buffer> {
   const bytes = Buffer.alloc(node.children.length * STRIDE);
-  node.children.forEach(({ name, node: child }, i) => {
+  yield* eachStep(node.children, ({ name, node: child }, i) => {
     const at = i * STRIDE;
     bytes.writeUInt32LE(child.ino, at + DIRENT.ino);
     bytes.writeUInt32LE(child.mode, at + DIRENT.mode);
@@ -217,33 +218,35 @@ class Layout {
     } else this.#end += node.size;
   }
 
-  place(node: Node, unit: number): void {
-    const { entry, children } = node;
-    if (entry.type === 'directory' && children.length === 0) return;
-    node.offset = this.align(unit);
-    if (entry.type === 'file') this.file(node);
-    else if (entry.type === 'symlink') this.write(Buffer.concat([entry.target!, Buffer.alloc(1)]));
-    else {
-      node.size = children.length * CONSTANTS.direntSizeUnit.value;
-      this.write(directoryBytes(node));
+  *place(nodes: readonly Node[], unit: number): Steps<void> {
+    for (const [i, node] of nodes.entries()) {
+      if (i % itemsPerStep === 0) yield;
+      const { entry, children } = node;
+      if (entry.type === 'directory' && children.length === 0) continue;
+      node.offset = this.align(unit);
+      if (entry.type === 'file') this.file(node);
+      else if (entry.type === 'symlink') this.write(Buffer.concat([entry.target!, Buffer.alloc(1)]));
+      else {
+        node.size = children.length * CONSTANTS.direntSizeUnit.value;
+        this.write(yield* directoryBytes(node));
+      }
     }
   }
 }
 
 /** Gives files their places outside of the image; returns the bytes that they take, whole blocks. */
-function placeOutside(files: readonly Node[], block: number, inOne: boolean): number {
+function* placeOutside(files: readonly Node[], block: number, inOne: boolean): Steps<number> {
   let end = 0;
-  for (const node of files) {
+  yield* eachStep(files, (node) => {
     node.offset = end;
     if (inOne) end += roundUp(node.size, block);
     if (!Number.isSafeInteger(end)) throw daxfsError('DAXFS_BAD_TREE', 'The files together have more than 2^53 bytes.');
-  }
+  });
   return end;
 }
 
-function inodeTable(nodes: readonly Node[], dataOffset: (node: Node) => number): Buffer {
-  const table = Buffer.alloc(nodes.length * inode.size);
-  nodes.forEach((node, i) => {
+function* fillInodeTable(table: Buffer, nodes: readonly Node[], dataOffset: (node: Node) => number): Steps<void> {
+  yield* eachStep(nodes, (node, i) => {
     const { ino, mode, entry, size, nlink } = node;
     const at = i * inode.size;
     table.writeUInt32LE(ino, at + INODE.ino);
@@ -254,7 +257,6 @@ function inodeTable(nodes: readonly Node[], dataOffset: (node: Node) => number):
     table.writeBigUInt64LE(BigInt(dataOffset(node)), at + INODE.dataOffset);
     table.writeUInt32LE(nlink, at + INODE.nlink);
   });
-  return table;
 }
 
 function superblockBytes(totalSize: number, inodeCount: number, block: number): Buffer {
@@ -271,20 +273,28 @@ function superblockBytes(totalSize: number, inodeCount: number, block: number): 
   });
 }
 
-/**
- * Plans the image of a tree. Entries may come in any order; the root and every parent must be among them
- * (`withParents`). The image is deterministic: the same entries give the same bytes.
- * @throws DaxfsError DAXFS_BAD_TREE naming the path
- */
-export function planImage(entries: readonly TreeEntry[], options: PlanOptions = {}): ImagePlan {
-  const nodes = buildTree(entries);
-  const block = options.blockBytes ?? BLOCK;
-  const align = options.largeFileAlign ?? block;
-  const data = options.data ?? 'inside';
-  const isOutside = (node: Node) => data !== 'inside' && node.entry.type === 'file';
-  const isLarge = (node: Node) => align > block && node.entry.type === 'file' && node.size >= align;
-  const inside = nodes.filter((node) => !isOutside(node));
-  const outside = nodes.filter(isOutside);
+/** Nodes by where their bytes are to go: into the image, large files last, or elsewhere. */
+interface Sorted {
+  small: Node[];
+  large: Node[];
+  outside: Node[];
+}
+
+function* sortOut(nodes: readonly Node[], data: PlanOptions['data'], block: number, align: number): Steps<Sorted> {
+  const sorted: Sorted = { small: [], large: [], outside: [] };
+  yield* eachStep(nodes, (node) => {
+    const isFile = node.entry.type === 'file';
+    if (isFile && data !== 'inside') sorted.outside.push(node);
+    else if (isFile && align > block && node.size >= align) sorted.large.push(node);
+    else sorted.small.push(node);
+  });
+  return sorted;
+}
+
+function* planSteps(entries: readonly TreeEntry[], options: PlanOptions): Steps<ImagePlan> {
+  const { blockBytes: block = BLOCK, largeFileAlign: align = block, data = 'inside' } = options;
+  const nodes = yield* buildTree(entries);
+  const { small, large, outside } = yield* sortOut(nodes, data, block, align);
   const layout = new Layout();
   const head = Buffer.alloc(superblock.size);
   const table = Buffer.alloc(nodes.length * inode.size);
@@ -292,13 +302,38 @@ export function planImage(entries: readonly TreeEntry[], options: PlanOptions = 
   layout.align(block);
   layout.write(table);
   layout.align(block);
-  for (const node of inside) if (!isLarge(node)) layout.place(node, block);
-  for (const node of inside) if (isLarge(node)) layout.place(node, align);
+  yield* layout.place(small, block);
+  yield* layout.place(large, align);
   const totalSize = layout.align(block);
-  const backingBytes = placeOutside(outside, block, data === 'backing');
+  const backingBytes = yield* placeOutside(outside, block, data === 'backing');
   superblockBytes(totalSize, nodes.length, block).copy(head);
-  inodeTable(nodes, (node) => (isOutside(node) || node.offset === 0 ? node.offset : node.offset - block)).copy(table);
+  const isOutside = (node: Node) => data !== 'inside' && node.entry.type === 'file';
+  yield* fillInodeTable(table, nodes, (node) =>
+    isOutside(node) || node.offset === 0 ? node.offset : node.offset - block,
+  );
   const { metadata, zero } = layout;
-  const files = [...layout.files, ...outside.map(plannedFile)];
+  const files = [...layout.files, ...(yield* mapStep(outside, plannedFile))];
   return { totalSize, inodeCount: nodes.length, metadata, files, zero, backingBytes };
+}
+
+/**
+ * Plans the image of a tree. Entries may come in any order; the root and every parent must be among them
+ * (`withParents`). The image is deterministic: the same entries give the same bytes.
+ * @throws DaxfsError DAXFS_BAD_TREE naming the path
+ */
+export function planImage(entries: readonly TreeEntry[], options: PlanOptions = {}): ImagePlan {
+  return runToEnd(planSteps(entries, options));
+}
+
+function* filePlanSteps(files: readonly TreeEntry[], options: PlanOptions): Steps<ImagePlan> {
+  return yield* planSteps(yield* parentSteps(files), options);
+}
+
+/** `planImage` of files and the directories above them, without blocking the event loop. */
+export function planFilesPaced(
+  files: readonly TreeEntry[],
+  options: PlanOptions,
+  signal?: AbortSignal,
+): Promise<ImagePlan> {
+  return pace(filePlanSteps(files, options), signal);
 }

@@ -1,6 +1,7 @@
 /** The files of an image to be made: entries given by a caller, or found by scanning a directory tree. */
 import { constants, lstatSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { daxfsError } from './errors.ts';
+import { eachStep, runToEnd, type Steps } from './pace.ts';
 
 /** Where the bytes of a regular file come from. */
 export type FileOrigin =
@@ -40,12 +41,10 @@ const SLASH = Buffer.from('/');
 
 const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf('/')));
 
-/**
- * The entries with every missing parent directory and the root added (mode 0755, owner 0), in no particular order.
- * Paths must be strings.
- */
-export function withParents(entries: readonly TreeEntry[], mode = 0o755): TreeEntry[] {
-  const known = new Set(entries.filter(({ type }) => type === 'directory').map(({ path }) => path.toString()));
+/** As `withParents`, in steps. */
+export function* parentSteps(entries: readonly TreeEntry[], mode = 0o755): Steps<TreeEntry[]> {
+  const known = new Set<string>();
+  yield* eachStep(entries, ({ type, path }) => type === 'directory' && known.add(path.toString()));
   const added: TreeEntry[] = [];
   const add = (path: string) => {
     if (known.has(path)) return;
@@ -54,8 +53,16 @@ export function withParents(entries: readonly TreeEntry[], mode = 0o755): TreeEn
     if (path !== '') add(parentOf(path));
   };
   add('');
-  for (const { path } of entries) if (path.length > 0) add(parentOf(path.toString()));
+  yield* eachStep(entries, ({ path }) => path.length > 0 && add(parentOf(path.toString())));
   return [...added, ...entries];
+}
+
+/**
+ * The entries with every missing parent directory and the root added (mode 0755, owner 0), in no particular order.
+ * Paths must be strings.
+ */
+export function withParents(entries: readonly TreeEntry[], mode = 0o755): TreeEntry[] {
+  return runToEnd(parentSteps(entries, mode));
 }
 
 function specialKind(mode: number): string {

@@ -27,6 +27,12 @@ export interface ImageDirent {
   mode: number;
 }
 
+/** A name below the root with its inode. */
+export interface WalkedName {
+  path: Buffer;
+  node: ImageInode;
+}
+
 /** Where bytes lie, from the start of the source. */
 export interface Extent {
   offset: number;
@@ -42,6 +48,7 @@ const BATCH = 256;
 /** The kernel takes no longer target (PATH_MAX with its NUL). */
 const LINK_BYTES_MAX = 4095;
 const DIRENT_NAME = offsetOf(dirent, 'name');
+const SLASH = Buffer.from('/');
 
 function bad(message: string, offset: number): never {
   throw daxfsError('DAXFS_BAD_IMAGE', `The image is damaged or not a DAXFS image: ${message} (at byte ${offset}).`, {
@@ -196,24 +203,29 @@ export class Image {
   }
 
   /** Every name below the root, parents first. A directory that is reached twice is damage, so this ends. */
-  *walk(): Generator<{ path: Buffer; node: ImageInode }> {
+  *walk(): Generator<WalkedName> {
     const seen = new Set<number>();
-    const open: { path: Buffer; node: ImageInode }[] = [{ path: Buffer.alloc(0), node: this.root() }];
+    const open: Iterator<WalkedName>[] = [];
     let bytes = 0;
-    for (let next = open.pop(); next; next = open.pop()) {
+    let next: WalkedName | undefined = { path: Buffer.alloc(0), node: this.root() };
+    while (next) {
       yield next;
-      const { node, path } = next;
-      if (node.type !== 'directory') continue;
-      if (seen.has(node.ino)) bad(`directory ${node.ino} is reached twice`, this.#base.table);
-      seen.add(node.ino);
-      bytes += node.size;
-      // Directories that share their entries would multiply; sound ones fit the base image together.
-      if (bytes > this.#base.end) bad('its directories are larger than the image', this.#base.table);
-      const children = [...this.entries(node)].reverse();
-      for (const { name, ino } of children) {
-        const below = path.length === 0 ? name : Buffer.concat([path, Buffer.from('/'), name]);
-        open.push({ path: below, node: this.inode(ino) });
+      const { node } = next;
+      if (node.type === 'directory') {
+        if (seen.has(node.ino)) bad(`directory ${node.ino} is reached twice`, this.#base.table);
+        seen.add(node.ino);
+        bytes += node.size;
+        // Directories that share their entries would multiply; sound ones fit the base image together.
+        if (bytes > this.#base.end) bad('its directories are larger than the image', this.#base.table);
+        open.push(this.#children(next));
       }
+      next = nextOf(open);
+    }
+  }
+
+  *#children({ path, node }: WalkedName): Generator<WalkedName> {
+    for (const { name, ino } of this.entries(node)) {
+      yield { path: path.length === 0 ? name : Buffer.concat([path, SLASH, name]), node: this.inode(ino) };
     }
   }
 
@@ -245,6 +257,16 @@ export class Image {
     if (ino < 1 || ino > this.#base.inodeCount) bad(`a name points to inode ${ino}`, at + start);
     return { name, ino, mode: bytes.readUInt32LE(start + offsetOf(dirent, 'mode')) };
   }
+}
+
+/** The next name of the innermost directory that has one left. */
+function nextOf(open: Iterator<WalkedName>[]): WalkedName | undefined {
+  for (let last = open.at(-1); last; last = open.at(-1)) {
+    const { done, value } = last.next();
+    if (!done) return value;
+    open.pop();
+  }
+  return undefined;
 }
 
 /** No '/', no NUL, not "." or "..". */

@@ -30,7 +30,7 @@ export type { ReadStreamOptions, WriteStreamOptions } from './fs/streams.ts';
 export type { ReadOptions, TransferOptions } from './fs/transfer.ts';
 export { type HostLock, type HostOnKernel, isHostDead, isRowLocked, takeHostRow, tryLockAttaching } from './host.ts';
 export { bootId, hostIdentity, lockDomain } from './host-identity.ts';
-export { type ImagePlan, planImage } from './image-plan.ts';
+export { type ImagePlan, planFilesPaced, planImage } from './image-plan.ts';
 export { type TreeEntry, withParents } from './image-tree.ts';
 export { cgroupLimit, memoryAvailable } from './memory-limits.ts';
 export { type OpenedRegion, type OpenRegionOptions, openRegion } from './open-region.ts';

@@ -1,4 +1,6 @@
 /** A resolved source -> its format, tensors and metadata. Headers are read and checked; no weights are read. */
+
+import { eachStep, pace, type Steps } from '../daxfs/pace.ts';
 import { withFile } from './byte-source.ts';
 import { loaderError, shown } from './errors.ts';
 import { type FormatName, formatOfPath } from './formats.ts';
@@ -6,7 +8,6 @@ import { readGguf } from './gguf.ts';
 import { checkGgufParts, type GgufPart } from './gguf-split.ts';
 import { limit } from './limits.ts';
 import { type Metadata, MetadataCollector, metadataText } from './metadata.ts';
-import { pace, type Steps } from './pace.ts';
 import { readSafetensors } from './safetensors.ts';
 import { checkNumberedShards, checkShardIndex, directoryOf } from './shard-files.ts';
 import { isShardIndex } from './shard-index.ts';
@@ -26,10 +27,25 @@ interface Reading {
   metadata: MetadataCollector;
 }
 
+/** What is read of a source: files of its format, and indexes that name them. */
+interface Headers {
+  format: FormatName;
+  files: SourceFile[];
+  indexes: SourceFile[];
+}
+
 /** Safetensors when there is a file or an index of it; then GGUF; a GGUF file beside safetensors is a side file. */
-function formatOf(files: readonly SourceFile[]): FormatName {
-  const formats = new Set(files.map(({ path }) => (isShardIndex(path) ? 'safetensors' : formatOfPath(path))));
-  return formats.has('safetensors') ? 'safetensors' : formats.has('gguf') ? 'gguf' : 'files';
+function* headerSteps(all: readonly SourceFile[]): Steps<Headers> {
+  const files = { safetensors: [] as SourceFile[], gguf: [] as SourceFile[] };
+  const indexes: SourceFile[] = [];
+  yield* eachStep(all, (file) => {
+    const format = formatOfPath(file.path);
+    if (format) files[format].push(file);
+    else if (isShardIndex(file.path)) indexes.push(file);
+  });
+  if (files.safetensors.length + indexes.length > 0)
+    return { format: 'safetensors', files: files.safetensors, indexes };
+  return { format: files.gguf.length > 0 ? 'gguf' : 'files', files: files.gguf, indexes };
 }
 
 /** Counts tensors over all files, so that many files cannot get around the bound. */
@@ -46,11 +62,7 @@ class TensorBudget {
   }
 }
 
-async function readAllSafetensors(
-  source: Source,
-  files: readonly SourceFile[],
-  signal?: AbortSignal,
-): Promise<Reading> {
+async function readAllSafetensors(source: Source, { files, indexes }: Headers, signal?: AbortSignal): Promise<Reading> {
   const reading: Reading = { tensors: new Map(), metadata: new MetadataCollector() };
   const budget = new TensorBudget();
   for (const file of files) {
@@ -61,13 +73,13 @@ async function readAllSafetensors(
   }
   // One shard named by itself is loaded by itself.
   if (source.files.length > 1) checkNumberedShards(files.map(({ path }) => path));
-  for (const index of source.files.filter(({ path }) => isShardIndex(path))) {
+  for (const index of indexes) {
     await checkShardIndex(index, reading.tensors, signal);
   }
   return reading;
 }
 
-async function readAllGguf(files: readonly SourceFile[], signal?: AbortSignal): Promise<Reading> {
+async function readAllGguf({ files }: Headers, signal?: AbortSignal): Promise<Reading> {
   const reading: Reading = { tensors: new Map(), metadata: new MetadataCollector() };
   const budget = new TensorBudget();
   const parts: GgufPart[] = [];
@@ -111,9 +123,11 @@ function tensorTwice(name: string, one: string, other: string): Error {
  * @throws LoaderError with the code of the first broken rule; SOURCE_CHANGED when a file is no longer what was resolved
  */
 export async function describeSource(source: Source, signal?: AbortSignal): Promise<Description> {
-  const format = formatOf(source.files);
+  const headers = await pace(headerSteps(source.files), signal);
+  const { format } = headers;
   if (format === 'files') return { format, tensors: [], metadata: {} };
-  const files = source.files.filter(({ path }) => formatOfPath(path) === format);
-  const reading = await (format === 'gguf' ? readAllGguf(files, signal) : readAllSafetensors(source, files, signal));
+  const reading = await (format === 'gguf'
+    ? readAllGguf(headers, signal)
+    : readAllSafetensors(source, headers, signal));
   return { format, tensors: await pace(mergeSteps(reading.tensors), signal), metadata: reading.metadata.toObject() };
 }

@@ -1,9 +1,9 @@
 /** Walks a GGUF header through a window of the file. A step that needs more bytes yields the read of the next window. */
 import { isUtf8 } from 'node:buffer';
+import type { Steps } from '../daxfs/pace.ts';
 import type { ByteSource } from './byte-source.ts';
 import { type LoaderCode, type LoaderError, loaderError, shown } from './errors.ts';
 import { limit } from './limits.ts';
-import type { Steps } from './pace.ts';
 
 export class GgufCursor {
   readonly #source: ByteSource;

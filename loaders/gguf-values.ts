@@ -1,9 +1,10 @@
 /** The key-value pairs of a GGUF header: types, keys, strings and arrays, each checked. */
+
+import type { Steps } from '../daxfs/pace.ts';
 import { shown } from './errors.ts';
 import type { GgufCursor } from './gguf-cursor.ts';
 import { limit } from './limits.ts';
 import { type MetadataValue, metadataNumber, metadataText } from './metadata.ts';
-import type { Steps } from './pace.ts';
 
 const scalars: Readonly<Record<number, { name: string; bytes: number; read(bytes: Buffer): number | bigint }>> = {
   0: { name: 'uint8', bytes: 1, read: (b) => b.readUInt8() },

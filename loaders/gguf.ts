@@ -2,6 +2,8 @@
  * The header of a GGUF file -> tensors. Layout, little-endian: magic, version, tensor count, key count; key-value
  * pairs; tensor infos; padding to `general.alignment`; data. Every rule is one check (docs/FORMATS.md#gguf).
  */
+
+import { pace, type Steps, sortSteps } from '../daxfs/pace.ts';
 import type { ByteSource } from './byte-source.ts';
 import { byteLength, GGML_DTYPES, GGML_REMOVED, type GgmlDtypeName, ggmlDtype } from './dtype.ts';
 import { type LoaderError, shown } from './errors.ts';
@@ -9,7 +11,6 @@ import { GgufCursor } from './gguf-cursor.ts';
 import { type GgufValue, integerOf, isUint32, keyValueSteps } from './gguf-values.ts';
 import { limit } from './limits.ts';
 import type { MetadataValue } from './metadata.ts';
-import { pace, type Steps, sortSteps } from './pace.ts';
 import { checkedProduct, checkedSum, type TensorInfo } from './tensor.ts';
 
 /** How a file says that it is one part of several. */

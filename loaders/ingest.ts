@@ -1,13 +1,21 @@
 /** Turns a source into a content of the region: claim, place, copy with digests in one pass, publish. */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Content, FilePlace, ImagePlan, Region, Registry, TreeEntry } from '../daxfs/index.ts';
-import { contentFilesPaced, copyIntoRegion, DaxfsError, planImage, withParents } from '../daxfs/index.ts';
+import type { Content, FileCopy, FilePlace, ImagePlan, Region, Registry, TreeEntry } from '../daxfs/index.ts';
+import { contentFilesPaced, copyIntoRegion, DaxfsError, planFilesPaced } from '../daxfs/index.ts';
+import { eachStep, mapStep, pace, type Steps, sortSteps } from '../daxfs/pace.ts';
 import type { ContentRef } from '../native/index.ts';
 import { copyError } from './copy-errors.ts';
 import { type Description, describeSource } from './describe.ts';
 import { loaderError } from './errors.ts';
 import { FORMATS } from './formats.ts';
-import { contentDigest, encodeManifestPaced, MANIFEST_PATH, type Manifest, type ManifestFile } from './manifest.ts';
+import {
+  contentDigestPaced,
+  encodeManifestPaced,
+  MANIFEST_PATH,
+  MANIFEST_VERSION,
+  type Manifest,
+  type ManifestFile,
+} from './manifest.ts';
 import type { Source, SourceFile } from './source.ts';
 
 export type IngestPhase = 'scanning' | 'allocating' | 'copying' | 'verifying' | 'publishing';
@@ -52,8 +60,8 @@ const BLOCK_BYTES = 4096;
 /** Upper bounds of what a file and a directory above it add to an image besides data: inode, entry, alignment. */
 const FILE_OVERHEAD_BYTES = 64 + 272;
 const DIRECTORY_OVERHEAD_BYTES = BLOCK_BYTES + FILE_OVERHEAD_BYTES;
-/** Metadata is written in pieces of this size, so that the event loop gets its turn in between. */
-const PIECE_BYTES = 8 * 1024 * 1024;
+/** Metadata is written in pieces of this size: touching fresh memory takes its time. */
+const PIECE_BYTES = 512 * 1024;
 /** How often a run that looked long enough may be lost to another host before the load gives up. */
 const lostRunsMax = 16;
 
@@ -70,20 +78,18 @@ function manifestEntry(bytes: Buffer): TreeEntry {
   return { path: MANIFEST_PATH, type: 'file', mode: manifestMode, uid: 0, gid: 0, size, origin: { bytes } };
 }
 
-function makeManifest(source: Source, description: Description, digests: ReadonlyMap<string, string>): Manifest {
-  const files: ManifestFile[] = source.files.map(({ path, size }) => ({
-    path,
-    size,
-    digest: digests.get(path) ?? DIGEST_PLACEHOLDER,
-  }));
-  const { format, tensors, metadata } = description;
-  return { version: 1, format, source: source.uri, revision: source.revision, files, tensors, metadata };
+function manifestFiles(source: Source, digests: ReadonlyMap<string, string>): Steps<ManifestFile[]> {
+  return mapStep(source.files, ({ path, size }) => ({ path, size, digest: digests.get(path) ?? DIGEST_PLACEHOLDER }));
 }
 
-function planFiles(files: readonly SourceFile[], manifest: Buffer | null): ImagePlan {
-  const entries = files.map(fileEntry);
+async function planFiles(
+  files: readonly SourceFile[],
+  manifest: Buffer | null,
+  signal: AbortSignal,
+): Promise<ImagePlan> {
+  const entries = await pace(mapStep(files, fileEntry), signal);
   if (manifest) entries.push(manifestEntry(manifest));
-  return planImage(withParents(entries), { largeFileAlign: CHUNK_BYTES });
+  return planFilesPaced(entries, { largeFileAlign: CHUNK_BYTES }, signal);
 }
 
 /** At most this many bytes of an image are due to the file. */
@@ -93,18 +99,34 @@ function imageBytesFor({ path, size }: SourceFile): number {
   return Math.ceil(size / unit) * unit + FILE_OVERHEAD_BYTES + directories * DIRECTORY_OVERHEAD_BYTES;
 }
 
-/** The files, first ones first, whose image surely fits `chunks`; empty when not even one does. */
-function filesThatFit(files: readonly SourceFile[], manifest: Buffer | null, chunks: number): SourceFile[] {
+/** The files, first ones first, whose image surely fits `chunks`, and the others. None may fit. */
+function* fitSteps(
+  files: readonly SourceFile[],
+  manifest: Buffer | null,
+  chunks: number,
+): Steps<{ picked: SourceFile[]; rest: SourceFile[] }> {
   const picked: SourceFile[] = [];
+  const rest: SourceFile[] = [];
   // A superblock, the manifest with its directory, and the hole before the first large file.
   let bytes = CHUNK_BYTES + 4 * DIRECTORY_OVERHEAD_BYTES + (manifest?.length ?? 0);
-  for (const file of files) {
+  yield* eachStep(files, (file) => {
     const need = imageBytesFor(file);
-    if (bytes + need > chunks * CHUNK_BYTES) continue;
-    picked.push(file);
-    bytes += need;
+    const fits = bytes + need <= chunks * CHUNK_BYTES;
+    (fits ? picked : rest).push(file);
+    if (fits) bytes += need;
+  });
+  return { picked, rest };
+}
+
+/** What native threads are to copy. */
+function* copySteps(images: readonly PlacedImage[]): Steps<FileCopy[]> {
+  const copies: FileCopy[] = [];
+  for (const { plan, offset } of images) {
+    yield* eachStep(plan.files, ({ path: name, size, origin, offset: inImage }) => {
+      if ('path' in origin) copies.push({ ...origin, name, size, offset: offset + inImage });
+    });
   }
-  return picked;
+  return copies;
 }
 
 /** One load in the region: everything it claims is named by `ref`, so abandoning `ref` undoes it. */
@@ -129,19 +151,18 @@ class Ingest {
     onPhase('scanning');
     const description = await describeSource(this.#source, signal);
     signal.throwIfAborted();
-    const placeholder = await this.#encode(description, new Map());
+    const placeholder = await this.#encode(description, await this.#manifestFiles(new Map()));
     onPhase('allocating');
     const images = await this.#place(placeholder);
     onPhase('copying');
     const digests = await this.#copy(images);
-    const manifest = await this.#encode(description, digests);
+    const files = await this.#manifestFiles(digests);
+    const manifest = await this.#encode(description, files);
     if (manifest.length !== placeholder.length) throw new Error('the manifest changed its length with its digests');
     await this.#writeManifest(images, manifest);
     if (this.#options.verify) await this.#verify(images, digests);
     onPhase('publishing');
-    const digest = contentDigest(
-      this.#source.files.map(({ path, size }) => ({ path, size, digest: digests.get(path)! })),
-    );
+    const digest = await contentDigestPaced(files, signal);
     const twin = await this.#findTwin(digest, images);
     if (twin) {
       this.#registry.abandon(this.#ref);
@@ -152,18 +173,25 @@ class Ingest {
     return { outcome: 'loaded', ref: this.#ref };
   }
 
-  #encode(description: Description, digests: ReadonlyMap<string, string>): Promise<Buffer> {
-    return encodeManifestPaced(makeManifest(this.#source, description, digests), this.#options.signal);
+  #manifestFiles(digests: ReadonlyMap<string, string>): Promise<ManifestFile[]> {
+    return pace(manifestFiles(this.#source, digests), this.#options.signal);
+  }
+
+  #encode({ format, tensors, metadata }: Description, files: ManifestFile[]): Promise<Buffer> {
+    const { uri: source, revision } = this.#source;
+    const manifest: Manifest = { version: MANIFEST_VERSION, format, source, revision, files, tensors, metadata };
+    return encodeManifestPaced(manifest, this.#options.signal);
   }
 
   /** Places the content in one image, or in several when no free run is long enough. */
   async #place(manifest: Buffer): Promise<PlacedImage[]> {
-    const whole = planFiles(this.#source.files, manifest);
+    const { signal, makeRoom } = this.#options;
+    const whole = await planFiles(this.#source.files, manifest, signal);
     const single = this.#allocate(whole);
     if (single) return [single];
-    while (await this.#options.makeRoom(whole.totalSize)) {
+    while (await makeRoom(whole.totalSize)) {
       await turn();
-      this.#options.signal.throwIfAborted();
+      signal.throwIfAborted();
       const retry = this.#allocate(whole);
       if (retry) return [retry];
     }
@@ -178,17 +206,19 @@ class Ingest {
   }
 
   /** Largest files first, each run as full as it gets. */
-  #placeSplit(manifest: Buffer, wholeBytes: number): PlacedImage[] {
+  async #placeSplit(manifest: Buffer, wholeBytes: number): Promise<PlacedImage[]> {
+    const { signal } = this.#options;
     const images: PlacedImage[] = [];
-    let rest = [...this.#source.files].sort((a, b) => b.size - a.size);
+    const bySize = sortSteps(this.#source.files, (a, b) => b.size - a.size);
+    let rest = await pace(bySize, signal);
     for (let lost = 0; rest.length > 0 && images.length < this.#registry.imagesPerContentMax; ) {
       const head = images.length === 0 ? manifest : null;
-      const picked = new Set(filesThatFit(rest, head, this.#registry.chunkStats().largestFreeRun));
-      if (picked.size === 0) break;
-      const image = this.#allocate(planFiles([...picked], head));
+      const fit = await pace(fitSteps(rest, head, this.#registry.chunkStats().largestFreeRun), signal);
+      if (fit.picked.length === 0) break;
+      const image = this.#allocate(await planFiles(fit.picked, head, signal));
       if (image) {
         images.push(image);
-        rest = rest.filter((file) => !picked.has(file));
+        rest = fit.rest;
       } else if (++lost > lostRunsMax) break;
     }
     if (rest.length > 0) throw this.#noRoom(wholeBytes);
@@ -210,15 +240,9 @@ class Ingest {
   }
 
   async #copy(images: readonly PlacedImage[]): Promise<Map<string, string>> {
-    for (const image of images) await writeMetadata(this.#region, image, this.#options.signal);
-    const files = images.flatMap(({ plan, offset }) =>
-      plan.files.flatMap((file) =>
-        'path' in file.origin
-          ? [{ ...file.origin, name: file.path, size: file.size, offset: offset + file.offset }]
-          : [],
-      ),
-    );
     const { signal, onBytes } = this.#options;
+    for (const image of images) await pace(metadataSteps(this.#region, image), signal);
+    const files = await pace(copySteps(images), signal);
     const report = (done: number) => {
       onBytes(done);
       this.#registry.setBytesDone(this.#ref, done);
@@ -232,7 +256,7 @@ class Ingest {
     const first = images[0]!;
     const file = first.plan.files.find(({ path }) => path === MANIFEST_PATH);
     if (!file) throw new Error('the image plan lost the manifest');
-    await writePaced(this.#region, first.offset + file.offset, bytes);
+    await pace(writeSteps(this.#region, first.offset + file.offset, bytes), this.#options.signal);
   }
 
   async #verify(images: readonly PlacedImage[], digests: ReadonlyMap<string, string>): Promise<void> {
@@ -283,7 +307,7 @@ class Ingest {
   #publish(images: readonly PlacedImage[], description: Description, digest: string): void {
     const published = this.#registry.publish(this.#ref, {
       digest,
-      bytes: this.#source.files.reduce((sum, file) => sum + file.size, 0),
+      bytes: this.#source.bytes,
       createdAtMs: this.#startedMs,
       readyAtMs: Date.now(),
       fileCount: this.#source.files.length,
@@ -312,31 +336,20 @@ async function readablePlaces(
   }
 }
 
-async function writePaced(region: Region, offset: number, bytes: Buffer): Promise<void> {
+function* writeSteps({ mapping }: Region, offset: number, bytes: Buffer): Steps<void> {
   for (let done = 0; done < bytes.length; done += PIECE_BYTES) {
-    if (done > 0) await turn();
-    region.mapping.write(offset + done, bytes.subarray(done, done + PIECE_BYTES));
+    mapping.write(offset + done, bytes.subarray(done, done + PIECE_BYTES));
+    yield;
   }
 }
 
-/** Writes what is no file data: touching fresh memory takes its time, so it goes in pieces. */
-async function writeMetadata(region: Region, { plan, offset }: PlacedImage, signal: AbortSignal): Promise<void> {
-  let touched = 0;
-  const pause = async (bytes: number) => {
-    touched += bytes;
-    if (touched < PIECE_BYTES) return;
-    touched = 0;
-    await turn();
-    signal.throwIfAborted();
-  };
+/** Writes what is no file data. */
+function* metadataSteps(region: Region, { plan, offset }: PlacedImage): Steps<void> {
   for (const { offset: start, length } of plan.zero) {
     region.mapping.zero(offset + start, length);
-    await pause(length);
+    yield;
   }
-  for (const { offset: start, bytes } of plan.metadata) {
-    await writePaced(region, offset + start, bytes);
-    await pause(bytes.length);
-  }
+  for (const { offset: start, bytes } of plan.metadata) yield* writeSteps(region, offset + start, bytes);
 }
 
 /** Undoes a claim without hiding why. What cannot be undone now is undone when this host's row is taken over. */

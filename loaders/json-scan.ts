@@ -4,9 +4,9 @@
  * surrogates. It builds no tree: the reader of a format asks for what it expects. Errors carry the byte offset.
  */
 import { isUtf8 } from 'node:buffer';
+import type { Steps } from '../daxfs/pace.ts';
 import { type LoaderCode, type LoaderError, loaderError, shown } from './errors.ts';
 import { limit } from './limits.ts';
-import type { Steps } from './pace.ts';
 
 type JsonRule = 'SYNTAX' | 'UTF8' | 'DUPLICATE_KEY' | 'NUMBER' | 'STRING_TOO_LONG';
 

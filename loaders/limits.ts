@@ -146,12 +146,6 @@ export const LIMITS = {
     reason: 'input handled between two looks at the clock',
     largest: '',
   },
-  sliceMs: {
-    value: 2,
-    unit: 'milliseconds',
-    reason: 'parsing gives the event loop back after this long',
-    largest: '',
-  },
 } as const satisfies Record<string, Limit>;
 
 export type LimitName = keyof typeof LIMITS;

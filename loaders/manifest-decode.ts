@@ -1,4 +1,6 @@
 /** Reads a manifest back. It comes out of shared memory, so it is checked like any untrusted file. */
+
+import type { Steps } from '../daxfs/pace.ts';
 import { byteLength, DTYPES, isDtype } from './dtype.ts';
 import { shown } from './errors.ts';
 import { FORMATS, type FormatName } from './formats.ts';
@@ -6,7 +8,6 @@ import { JsonScanner } from './json-scan.ts';
 import { limit } from './limits.ts';
 import { MANIFEST_VERSION, type Manifest, type ManifestFile } from './manifest-schema.ts';
 import type { Metadata, MetadataValue } from './metadata.ts';
-import type { Steps } from './pace.ts';
 import { checkedProduct, type TensorInfo } from './tensor.ts';
 import { compareUtf8 } from './utf8-order.ts';
 

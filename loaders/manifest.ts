@@ -1,10 +1,10 @@
 /** The manifest of a content: what it holds, with digests. It is the file `.daxserve/manifest.json` of its first image. */
 import { createHash } from 'node:crypto';
+import { eachStep, pace, runToEnd, type Steps, sortSteps } from '../daxfs/pace.ts';
 import { loaderError } from './errors.ts';
 import { limit } from './limits.ts';
 import { manifestDecodeSteps } from './manifest-decode.ts';
 import type { Manifest, ManifestFile } from './manifest-schema.ts';
-import { pace, runToEnd, type Steps } from './pace.ts';
 import { MANIFEST_PATH } from './selection.ts';
 import type { TensorInfo } from './tensor.ts';
 import { compareUtf8 } from './utf8-order.ts';
@@ -38,7 +38,17 @@ function* encodeSteps(manifest: Manifest): Steps<Buffer> {
   yield* listSteps('files', manifest.files, pickFile, out);
   yield* listSteps('tensors', manifest.tensors, pickTensor, out);
   out.push(Buffer.from(`"metadata":${JSON.stringify(metadata)}}`));
-  return Buffer.concat(out);
+  return yield* concatSteps(out);
+}
+
+/** `Buffer.concat`: all of a large manifest in one go takes its time. */
+function* concatSteps(parts: readonly Buffer[]): Steps<Buffer> {
+  const whole = Buffer.allocUnsafe(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  yield* eachStep(parts, (part) => {
+    at += part.copy(whole, at);
+  });
+  return whole;
 }
 
 /**
@@ -83,14 +93,23 @@ export async function decodeManifestPaced(bytes: Buffer, signal?: AbortSignal): 
   return pace(manifestDecodeSteps(checkedSize(bytes), MANIFEST_PATH), signal);
 }
 
+function* digestSteps(files: readonly ManifestFile[]): Steps<string> {
+  const hash = createHash('sha256');
+  const sorted = yield* sortSteps(files, (a, b) => compareUtf8(a.path, b.path));
+  yield* eachStep(sorted, ({ path, size, digest }) => hash.update(`${digest} ${size} ${path}\n`));
+  return hash.digest('hex');
+}
+
 /**
  * The digest of a content: SHA-256, as 64 hex digits, over one line per file in the byte order of their paths:
  * `<XXH3-128 as 32 hex digits> <size in decimal> <path>\n`, in UTF-8. Paths hold no control characters, so the lines
  * are unambiguous. The manifest itself is no part of it.
  */
 export function contentDigest(files: readonly ManifestFile[]): string {
-  const hash = createHash('sha256');
-  const sorted = [...files].sort((a, b) => compareUtf8(a.path, b.path));
-  for (const { path, size, digest } of sorted) hash.update(`${digest} ${size} ${path}\n`);
-  return hash.digest('hex');
+  return runToEnd(digestSteps(files));
+}
+
+/** `contentDigest` without blocking the event loop. */
+export function contentDigestPaced(files: readonly ManifestFile[], signal?: AbortSignal): Promise<string> {
+  return pace(digestSteps(files), signal);
 }

@@ -2,12 +2,13 @@
  * The header of a safetensors file -> tensors. Layout: a little-endian u64 length n, n bytes of JSON, then the data.
  * Every rule of the format is one check with a code of its own (docs/FORMATS.md#safetensors); the data is not read.
  */
+
+import { pace, type Steps, sortSteps } from '../daxfs/pace.ts';
 import type { ByteSource } from './byte-source.ts';
 import { byteLength, isSafetensorsDtype, SAFETENSORS_DTYPES, type SafetensorsDtypeName } from './dtype.ts';
 import { type LoaderCode, type LoaderError, loaderError, shown } from './errors.ts';
 import { JsonScanner } from './json-scan.ts';
 import { limit } from './limits.ts';
-import { pace, type Steps, sortSteps } from './pace.ts';
 import { checkedProduct, type TensorInfo } from './tensor.ts';
 
 /** What a safetensors header says. */

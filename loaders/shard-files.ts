@@ -1,8 +1,9 @@
 /** Shards among the files of a source: indexes are read and compared, numbered shards must be complete. */
+
+import { pace } from '../daxfs/pace.ts';
 import { withFile } from './byte-source.ts';
 import { loaderError, shown } from './errors.ts';
 import { limit } from './limits.ts';
-import { pace } from './pace.ts';
 import { agreementSteps, shardIndexSteps, type WeightMap } from './shard-index.ts';
 import type { SourceFile } from './source.ts';
 import type { TensorInfo } from './tensor.ts';

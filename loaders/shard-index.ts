@@ -1,8 +1,9 @@
 /** `*.safetensors.index.json`: which shard holds which tensor. Index and shards must agree both ways. */
+
+import type { Steps } from '../daxfs/pace.ts';
 import { type LoaderError, loaderError, shown } from './errors.ts';
 import { JsonScanner } from './json-scan.ts';
 import { limit } from './limits.ts';
-import type { Steps } from './pace.ts';
 import type { TensorInfo } from './tensor.ts';
 
 /** tensor name -> shard file name, in the directory of the index. */

@@ -6,11 +6,11 @@ import { createHash } from 'node:crypto';
 import { lstat, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { pace, type Steps, sortSteps } from '../daxfs/pace.ts';
 import { sourceIoError } from './byte-source.ts';
 import { loaderError, shown } from './errors.ts';
 import { type PartName, parsePartName } from './gguf-split.ts';
 import { limit } from './limits.ts';
-import { pace, type Steps, sortSteps } from './pace.ts';
 import { compilePatterns, isSelected } from './selection.ts';
 import { readShardIndex } from './shard-files.ts';
 import { isShardIndex, shardsOf } from './shard-index.ts';
@@ -59,6 +59,8 @@ export interface Source {
   revision: string | null;
   /** In the byte order of their paths. */
   files: SourceFile[];
+  /** Sum of the file sizes. */
+  bytes: number;
 }
 
 /** A candidate with its link resolved, inside the source and the roots, and a regular file. */
@@ -129,7 +131,7 @@ async function resolveFiles(
   location: Location,
   options: ResolveOptions,
   roots: readonly string[],
-): Promise<SourceFile[]> {
+): Promise<Pick<Source, 'files' | 'bytes'>> {
   const patterns = compilePatterns(options);
   const belongs = await companions(location, roots);
   const files: SourceFile[] = [];
@@ -144,11 +146,10 @@ async function resolveFiles(
     }
     files.push(file);
   }
-  if (files.length > 0)
-    return pace(
-      sortSteps(files, (a, b) => compareUtf8(a.path, b.path)),
-      options.signal,
-    );
+  if (files.length > 0) {
+    const sorted = sortSteps(files, (a, b) => compareUtf8(a.path, b.path));
+    return { files: await pace(sorted, options.signal), bytes };
+  }
   const what = options.include || options.exclude ? 'no files that include and exclude let through' : 'no files';
   throw loaderError('SOURCE_EMPTY', `${shown(location.shownPath)} holds ${what}; check the path and the patterns.`);
 }
@@ -190,10 +191,10 @@ export async function resolveSource(
   checkRevision(options.revision);
   const roots = await resolvedRoots(policy.roots);
   const location = await locate(source, roots, options.revision);
-  const files = await resolveFiles(location, options, roots);
+  const { files, bytes } = await resolveFiles(location, options, roots);
   const revision = location.hub?.commit ?? options.revision ?? null;
   const hash = await pace(identitySteps(files, revision, options), options.signal);
   const uri = pathToFileURL(location.path).href;
   const identity = `${uri} sha256:${hash.toString('hex')}`;
-  return { uri, identity, key: hash.subarray(0, 16), defaultName: location.defaultName, revision, files };
+  return { uri, identity, key: hash.subarray(0, 16), defaultName: location.defaultName, revision, files, bytes };
 }

@@ -1,5 +1,6 @@
 /** Leases over HTTP: reserve, list, renew, release. Descriptors go over the worker socket only. */
 import Type from 'typebox';
+import { answer } from '../paced-json.ts';
 import { pageByKey } from '../paging.ts';
 import { listOf } from '../schemas/common.ts';
 import {
@@ -49,7 +50,7 @@ function reserveRoute(app: App, { lifecycle }: Deps): void {
     async (request, reply) => {
       const handle = await lifecycle.services.leases.reserve(request.params.name, request.body);
       reply.code(201).header('location', `/handles/${handle.id}`).type('application/json; charset=utf-8');
-      return reply.serializer(textOf).send(handle);
+      return reply.serializer(textOf).send(answer(reply, handle));
     },
   );
 }
@@ -69,7 +70,11 @@ export function handleRoutes(app: App, deps: Deps): void {
         response: { 200: listOf(HandleInList), ...problems(400, 401, 500, 503) },
       },
     },
-    async (request) => pageByKey(lifecycle.services.leases.list(), request.query, 100, ({ id }) => id),
+    async (request, reply) =>
+      answer(
+        reply,
+        pageByKey(lifecycle.services.leases.list(), request.query, 100, ({ id }) => id),
+      ),
   );
   app.put(
     '/handles/:id',
@@ -84,7 +89,8 @@ export function handleRoutes(app: App, deps: Deps): void {
         response: { 200: HandleSchema, ...problems(400, 401, 404, 410, 413, 415, 500, 503) },
       },
     },
-    async (request) => lifecycle.services.leases.renew(request.params.id, request.body.ttlSeconds),
+    async (request, reply) =>
+      answer(reply, lifecycle.services.leases.renew(request.params.id, request.body.ttlSeconds)),
   );
   app.delete(
     '/handles/:id',

@@ -1,6 +1,7 @@
 /** Load, look up, move and remove models. */
 import Type from 'typebox';
 import { fullName, modelPath } from '../model-name.ts';
+import { answer } from '../paced-json.ts';
 import { pageByKey } from '../paging.ts';
 import { errorOfLoad } from '../problem.ts';
 import { listOf } from '../schemas/common.ts';
@@ -92,7 +93,7 @@ function lookupRoutes(app: App, { lifecycle }: Deps): void {
         response: { 200: Model, ...problems(400, 401, 404, 500, 503) },
       },
     },
-    async (request) => lifecycle.services.store.get(request.params.name),
+    async (request, reply) => answer(reply, await lifecycle.services.store.get(request.params.name)),
   );
   app.get(
     '/models/by-digest/:digest',
@@ -106,7 +107,7 @@ function lookupRoutes(app: App, { lifecycle }: Deps): void {
         response: { 200: Model, ...problems(400, 401, 404, 500, 503) },
       },
     },
-    async (request) => lifecycle.services.store.getByDigest(request.params.digest),
+    async (request, reply) => answer(reply, await lifecycle.services.store.getByDigest(request.params.digest)),
   );
 }
 
@@ -124,7 +125,8 @@ function changeRoutes(app: App, { lifecycle }: Deps): void {
         response: { 200: Model, ...problems(400, 401, 404, 409, 413, 415, 500, 503, 507) },
       },
     },
-    async (request) => lifecycle.services.store.retarget(request.params.name, request.body.digest),
+    async (request, reply) =>
+      answer(reply, await lifecycle.services.store.retarget(request.params.name, request.body.digest)),
   );
   app.delete(
     '/models/:name',

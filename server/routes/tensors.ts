@@ -1,4 +1,5 @@
 /** Where each tensor of a model is. */
+import { answer } from '../paced-json.ts';
 import { pageInOrder } from '../paging.ts';
 import { ModelParams } from '../schemas/model.ts';
 import { problems } from '../schemas/problem.ts';
@@ -19,9 +20,12 @@ export function tensorRoutes(app: App, { lifecycle }: Deps): void {
         response: { 200: TensorList, ...problems(400, 401, 404, 409, 500, 503) },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const tensors = await lifecycle.services.store.tensors(request.params.name);
-      return pageInOrder(tensors, request.query, 1000, (tensor) => tensor.name);
+      return answer(
+        reply,
+        pageInOrder(tensors, request.query, 1000, (tensor) => tensor.name),
+      );
     },
   );
 }

@@ -7,6 +7,7 @@ import { native } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import type { Metrics } from '../metrics.ts';
+import { jsonPieces } from '../paced-json.ts';
 import { stopping, toDaxfsError } from '../problem.ts';
 import type { GrantedHandle } from '../services.ts';
 import { attach, type Peer } from './attach.ts';
@@ -152,7 +153,13 @@ export class Connection {
     try {
       if (this.#closed()) return this.#release();
       const { token: _, ...shown } = handle;
-      await this.#send(Buffer.from(`${JSON.stringify({ ok: true, handle: shown })}\n`), fds);
+      let first = true;
+      for await (const piece of jsonPieces({ ok: true, handle: shown }, '\n')) {
+        if (first) await this.#send(piece, fds);
+        else await this.#sendRest(piece);
+        first = false;
+        if (this.#closed()) break;
+      }
       if (this.#state === 'working') this.#state = 'leased';
     } finally {
       for (const fd of fds) closeSync(fd);
@@ -181,12 +188,9 @@ export class Connection {
 
   async #sendRest(data: Buffer): Promise<void> {
     if (data.length === 0 || this.#closed()) return;
-    const written = new Promise<void>((resolve) => this.#socket.write(data, () => resolve()));
-    const done = await Promise.race([
-      written.then(() => true),
-      sleep(SEND_TRIES_MAX * SEND_PAUSE_MS, false, { ref: false }),
-    ]);
     // Half a line was sent, so an error line would only be garbage to the peer.
-    if (!done) this.#cut();
+    const slow = setTimeout(() => this.#cut(), SEND_TRIES_MAX * SEND_PAUSE_MS).unref();
+    await new Promise<void>((resolve) => this.#socket.write(data, () => resolve()));
+    clearTimeout(slow);
   }
 }

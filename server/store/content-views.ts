@@ -1,5 +1,6 @@
 /** What a ready content holds: its manifest and where each file lies in the region. Parsed once per content. */
 import { type Content, contentFilesPaced, type FilePlace, type Region } from '../../daxfs/index.ts';
+import { eachStep, mapStep, pace, type Steps, sortSteps } from '../../daxfs/pace.ts';
 import { checkManifestSize, decodeManifestPaced, MANIFEST_PATH, type Manifest } from '../../loaders/index.ts';
 import type { ContentRef } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
@@ -21,6 +22,9 @@ export interface ContentView {
 
 /** Views remembered, counted in files and tensors (about 300 bytes each); the least recently used go first. */
 const entriesMax = 1_000_000;
+
+/** Read in pieces of this size. */
+const pieceBytes = 512 * 1024;
 
 function handleFile(path: string, digest: string, place: FilePlace): HandleFile {
   const extents = place.size > 0 ? [{ fileOffset: 0, bufferOffset: place.offset, length: place.size }] : [];
@@ -98,22 +102,39 @@ export class ContentViews {
 
   async #read(content: Content): Promise<ContentView> {
     const places = await contentFilesPaced(this.#region, content);
-    const manifestPlace = places.get(MANIFEST_PATH);
-    checkManifestSize(manifestPlace?.size ?? 0);
-    const bytes = manifestPlace ? this.#region.mapping.read(manifestPlace.offset, manifestPlace.size) : Buffer.alloc(0);
-    const manifest = await decodeManifestPaced(bytes);
-    const digests = new Map(manifest.files.map((file) => [file.path, file.digest]));
-    const files = [...places]
-      .map(([path, place]) => handleFile(path, digests.get(path) ?? '', place))
-      .sort(
-        (a, b) => Number(b.path === MANIFEST_PATH) - Number(a.path === MANIFEST_PATH) || (a.path < b.path ? -1 : 1),
-      );
-    return {
-      manifest,
-      files,
-      buffers: [{ size: this.#region.sizeBytes, files }],
-      byPath: new Map(files.map((file) => [file.path, file])),
-      fileOfTensor: new Map(manifest.tensors.map((tensor) => [tensor.name, tensor.file])),
-    };
+    const manifest = await decodeManifestPaced(await pace(this.#manifestSteps(places.get(MANIFEST_PATH))));
+    return pace(viewSteps(manifest, places, this.#region.sizeBytes));
   }
+
+  *#manifestSteps(place: FilePlace | undefined): Steps<Buffer> {
+    const { offset, size } = place ?? { offset: 0, size: 0 };
+    checkManifestSize(size);
+    const bytes = Buffer.allocUnsafe(size);
+    for (let done = 0; done < size; done += pieceBytes) {
+      this.#region.mapping.read(offset + done, Math.min(pieceBytes, size - done)).copy(bytes, done);
+      yield;
+    }
+    return bytes;
+  }
+}
+
+/** The manifest first, then by path. */
+function order(a: HandleFile, b: HandleFile): number {
+  return Number(b.path === MANIFEST_PATH) - Number(a.path === MANIFEST_PATH) || (a.path < b.path ? -1 : 1);
+}
+
+function* viewSteps(
+  manifest: Manifest,
+  places: ReadonlyMap<string, FilePlace>,
+  regionBytes: number,
+): Steps<ContentView> {
+  const digests = new Map<string, string>();
+  yield* eachStep(manifest.files, ({ path, digest }) => digests.set(path, digest));
+  const found = yield* mapStep(places, ([path, place]) => handleFile(path, digests.get(path) ?? '', place));
+  const files = yield* sortSteps(found, order);
+  const byPath = new Map<string, HandleFile>();
+  yield* eachStep(files, (file) => byPath.set(file.path, file));
+  const fileOfTensor = new Map<string, string>();
+  yield* eachStep(manifest.tensors, ({ name, file }) => fileOfTensor.set(name, file));
+  return { manifest, files, buffers: [{ size: regionBytes, files }], byPath, fileOfTensor };
 }

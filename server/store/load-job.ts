@@ -43,7 +43,7 @@ export class LoadJob {
     this.#now = now;
     this.createdAtMs = now();
     this.#phaseStartedMs = this.createdAtMs;
-    this.bytesTotal = source.files.reduce((sum, file) => sum + file.size, 0);
+    this.bytesTotal = source.bytes;
   }
 
   get keyHex(): string {
