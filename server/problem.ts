@@ -4,6 +4,7 @@ import { DaxfsError, type ErrorKind } from '../daxfs/errors.ts';
 import { type CodeEntry, findCode } from './codes.ts';
 import { type ServerErrorCode, serverError } from './errors.ts';
 import type { Problem } from './schemas/problem.ts';
+import type { LoadFailure } from './services.ts';
 import type { App } from './web.ts';
 
 export const STATUS: Readonly<Record<ErrorKind, number>> = {
@@ -53,9 +54,9 @@ export function problemOf(error: DaxfsError, instance?: string): Problem {
 }
 
 /** The error that a model in state failed or cancelled stands for: the reason of its load, with its own code. */
-export function errorOfLoad(failure: { code: string; detail: string }): DaxfsError {
-  const entry: CodeEntry = findCode(failure.code) ?? { kind: 'conflict', title: 'The load failed' };
-  return new DaxfsError({ [failure.code]: entry }, failure.code, failure.detail);
+export function errorOfLoad({ code, detail, ...details }: LoadFailure): DaxfsError {
+  const entry: CodeEntry = findCode(code) ?? { kind: 'conflict', title: 'The load failed' };
+  return new DaxfsError({ [code]: entry }, code, detail, details);
 }
 
 const FASTIFY_CODES: Partial<Record<string, ServerErrorCode>> = {

@@ -33,6 +33,16 @@ export interface ModelFile {
   digest: string;
 }
 
+/** Why a load failed; the same members as the problem document that it becomes. */
+export interface LoadFailure {
+  code: string;
+  detail: string;
+  /** Byte of the file at which a rule broke. */
+  offset?: number;
+  /** Further members, such as what is free. */
+  extra?: Record<string, unknown>;
+}
+
 /** A name with its content (or with its load in this service). Times are RFC 3339. */
 export interface Model {
   name: string;
@@ -55,7 +65,7 @@ export interface Model {
   loadSeconds: number | null;
   /** Seconds by phase; empty for what an earlier service loaded. */
   phases: Record<string, number>;
-  error?: { code: string; detail: string };
+  error?: LoadFailure;
 }
 
 /** What the store tells whoever counts (metrics, log). Seconds and bytes. */

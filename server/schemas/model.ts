@@ -59,7 +59,16 @@ export const Model = Type.Object({
   phases: Type.Record(Type.String(), Type.Number(), {
     description: 'seconds by phase; empty for what an earlier service loaded',
   }),
-  error: Type.Optional(Type.Object({ code: text('code of the failure'), detail: text('what happened') })),
+  error: Type.Optional(
+    Type.Object({
+      code: text('code of the failure'),
+      detail: text('what happened'),
+      offset: Type.Optional(integer('byte of the file at which a rule broke')),
+      extra: Type.Optional(
+        Type.Record(Type.String(), Type.Unknown(), { description: 'further members, such as what is free' }),
+      ),
+    }),
+  ),
 });
 export type ModelMatchesService = Assert<Same<Static<typeof Model>, ModelShape>>;
 

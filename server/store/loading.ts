@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DaxfsError } from '../../daxfs/index.ts';
 import { type Ingested, ingest } from '../../loaders/index.ts';
 import type { ContentRef } from '../../native/index.ts';
+import type { LoadFailure } from '../services.ts';
 import { evictableBytes, evictOne } from './eviction.ts';
 import type { LoadJob } from './load-job.ts';
 import { isSound, type Names } from './names.ts';
@@ -100,8 +101,11 @@ function nameOwn(context: StoreContext, names: Names, job: LoadJob, ref: Content
 }
 
 /** What the API shows: errors of ours as they are, anything else without its inner words. */
-function failure(error: unknown): { code: string; detail: string } {
-  if (error instanceof DaxfsError) return { code: error.code, detail: error.message };
+function failure(error: unknown): LoadFailure {
+  if (error instanceof DaxfsError) {
+    const { code, message: detail, offset, extra } = error;
+    return { code, detail, ...(offset !== undefined && { offset }), ...(extra && { extra }) };
+  }
   return { code: 'SERVER_INTERNAL', detail: 'The load failed inside the service; its log says why.' };
 }
 

@@ -63,14 +63,19 @@ test('what cannot be loaded', async () => {
   expect(await load(join(made.dir, 'way-out/hostname'))).toMatchObject({ status: 403, code: 'SOURCE_OUTSIDE_ROOTS' });
   mkdirSync(join(made.dir, 'broken'));
   writeFileSync(join(made.dir, 'broken/model.safetensors'), Buffer.alloc(100, 0xff));
-  expect(await load(join(made.dir, 'broken'))).toMatchObject({ status: 422 });
+  expect(await load(join(made.dir, 'broken'))).toMatchObject({ status: 422, body: { offset: 0 } });
   expect((await call('GET', '/models/broken')).body).toMatchObject({
     state: 'failed',
-    error: { code: expect.any(String) },
+    error: { code: expect.any(String), offset: 0 },
   });
   expect(await load(made.model('huge', 100))).toMatchObject({
     status: 507,
-    body: { code: expect.any(String) },
+    body: {
+      code: 'INGEST_NO_ROOM',
+      freeBytes: expect.any(Number),
+      largestFreeRunBytes: expect.any(Number),
+      evictableBytes: expect.any(Number),
+    },
   });
   expect(await load(made.model('cached', 1), { placement: 'cached' })).toMatchObject({ status: 501 });
   expect(await load('ftp://example.org/x')).toMatchObject({ status: 501 });
