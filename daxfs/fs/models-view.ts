@@ -180,6 +180,7 @@ export class ModelsView {
 /** A file of an image: immutable, read by copying. */
 class ImageFile implements OpenFile {
   readonly path: string;
+  readonly ino: number;
   readonly stat: () => RegionStats;
   readonly #release: () => void;
   readonly #read: (position: number, bytes: Uint8Array) => number;
@@ -191,6 +192,7 @@ class ImageFile implements OpenFile {
     read: (position: number, bytes: Uint8Array) => number,
   ) {
     this.path = path;
+    this.ino = stat().ino;
     this.stat = stat;
     this.#release = release;
     this.#read = read;

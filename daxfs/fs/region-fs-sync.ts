@@ -1,5 +1,6 @@
 /** Files of a region: the calls that are cheap enough to be synchronous. Names, options and errors are those of node:fs. */
 import { constants } from 'node:fs';
+import type { Overlay } from '../../native/index.ts';
 import {
   bytesOf,
   checkPath,
@@ -21,6 +22,7 @@ import { MODELS, type ModelsView } from './models-view.ts';
 import { type OpenFile, OverlayFile } from './open-file.ts';
 import { type PinnedBlock, pinBlock } from './pinned-block.ts';
 import { realPath } from './real-path.ts';
+import { flagsAgain, lookAgainMax } from './replaced.ts';
 import { RegionDirent, RegionStats } from './stats.ts';
 
 export interface StatOptions {
@@ -204,34 +206,17 @@ export class RegionFsSync {
 
   chmodSync(path: PathLike, mode: number | string): void {
     const bits = modeOf(mode);
-    const { ino } = this.#changed(path, true, 'chmod');
-    count(
-      this.front.change((overlay) => overlay.chmod(ino, bits)),
-      'chmod',
-      path,
-    );
+    this.#change(path, true, 'chmod', (overlay, ino) => overlay.chmod(ino, bits));
   }
 
   chownSync(path: PathLike, uid: number, gid: number): void {
-    const owner = idOf(uid, 'uid');
-    const group = idOf(gid, 'gid');
-    const { ino } = this.#changed(path, true, 'chown');
-    count(
-      this.front.change((overlay) => overlay.chown(ino, owner, group)),
-      'chown',
-      path,
-    );
+    const [owner, group] = [idOf(uid, 'uid'), idOf(gid, 'gid')];
+    this.#change(path, true, 'chown', (overlay, ino) => overlay.chown(ino, owner, group));
   }
 
   lchownSync(path: PathLike, uid: number, gid: number): void {
-    const owner = idOf(uid, 'uid');
-    const group = idOf(gid, 'gid');
-    const { ino } = this.#changed(path, false, 'lchown');
-    count(
-      this.front.change((overlay) => overlay.chown(ino, owner, group)),
-      'lchown',
-      path,
-    );
+    const [owner, group] = [idOf(uid, 'uid'), idOf(gid, 'gid')];
+    this.#change(path, false, 'lchown', (overlay, ino) => overlay.chown(ino, owner, group));
   }
 
   /** For small files; `readFile` reads large ones on a native thread. */
@@ -240,21 +225,17 @@ export class RegionFsSync {
   readFileSync(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): string | Buffer {
     const { encoding, flag } = optionsOf(options);
     const known = encodingOf(encoding);
-    const file = this.openSync(path, flagsOf(flag));
-    try {
-      const bytes = readWholeSync(file);
-      return known ? bytes.toString(known) : bytes;
-    } finally {
-      file.close();
-    }
+    const bytes = this.#whole(path, flagsOf(flag), undefined, readWholeSync);
+    return known ? bytes.toString(known) : bytes;
   }
 
   /** For small files. */
   writeFileSync(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): void {
     const { encoding, mode, flag } = optionsOf(options);
     const bytes = bytesOf(data, encoding);
-    const file = this.openSync(path, flagsOf(flag, 'w'), modeOf(mode, 0o666));
-    if (bytes.length > 0) file.writeSync(0, bytes);
+    this.#whole(path, flagsOf(flag, 'w'), modeOf(mode, 0o666), (file) => {
+      if (bytes.length > 0) file.writeSync(0, bytes);
+    });
   }
 
   appendFileSync(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): void {
@@ -340,10 +321,29 @@ export class RegionFsSync {
     }
   }
 
-  /** What is about to be changed. */
-  #changed(path: PathLike, follow: boolean, syscall: string): RegionStats {
+  #change(path: PathLike, follow: boolean, syscall: string, work: (overlay: Overlay, ino: number) => number): void {
     this.changing(path, syscall);
-    return this.#stat(path, follow, syscall, {})!;
+    for (let tries = 1; ; tries += 1) {
+      const { ino } = this.#stat(path, follow, syscall, {})!;
+      const done = this.front.change((overlay) => work(overlay, ino));
+      if (done === ENOENT && tries < lookAgainMax) continue;
+      count(done, syscall, path);
+      return;
+    }
+  }
+
+  #whole<T>(path: PathLike, flags: number, mode: number | undefined, work: (file: OpenFile) => T): T {
+    let how = flags;
+    for (let tries = 1; ; tries += 1) {
+      const file = this.openSync(path, how, mode);
+      try {
+        return work(file);
+      } catch (error) {
+        how = flagsAgain(error, how, tries);
+      } finally {
+        file.close();
+      }
+    }
   }
 
   #ids(): [number, number] {
@@ -379,8 +379,13 @@ export class RegionFsSync {
     if (parts)
       return this.models!.readdir(parts, text(path)).map(({ name, mode }) => ({ name: Buffer.from(name), mode }));
     const { overlay } = this.front;
-    const directory = value(overlay.stat(path, true), 'scandir', path);
-    const { names, entries } = value(overlay.readdir(directory.ino), 'scandir', path);
+    let directory = value(overlay.stat(path, true), 'scandir', path);
+    let found = overlay.readdir(directory.ino);
+    for (let tries = 1; found === ENOENT && tries < lookAgainMax; tries += 1) {
+      directory = value(overlay.stat(path, true), 'scandir', path);
+      found = overlay.readdir(directory.ino);
+    }
+    const { names, entries } = value(found, 'scandir', path);
     const list: { name: Buffer; mode: number }[] = [];
     for (let i = 0, at = 0; i < entries.length; at += entries[i]!, i += 3) {
       list.push({ name: names.subarray(at, at + entries[i]!), mode: entries[i + 1]! });

@@ -19,7 +19,7 @@ import {
 import { type CopyTreeOptions, copyTree } from './copy-tree.ts';
 import { RegionDir } from './directory.ts';
 import { type ReadFileOptions, RegionFileHandle, readWhole, type WriteFileOptions, writeWhole } from './file-handle.ts';
-import { count, type FsError, fsError } from './fs-error.ts';
+import { count, ENOENT, type FsError, fsError } from './fs-error.ts';
 import type { OpenFile } from './open-file.ts';
 import {
   type MakeDirectoryOptions,
@@ -27,6 +27,7 @@ import {
   type ReadDirectoryOptions,
   RegionFsSync,
 } from './region-fs-sync.ts';
+import { flagsAgain, lookAgainMax } from './replaced.ts';
 import type { RegionDirent, RegionStats } from './stats.ts';
 import { type ReadStreamOptions, readStream, type WriteStreamOptions, writeStream } from './streams.ts';
 
@@ -42,6 +43,7 @@ const copyBytes = 4 * 2 ** 20;
 /** Freeing the pages of a larger file would hold up the event loop. */
 const unlinkBytesMax = 2 ** 24;
 
+type Work<T> = (file: OpenFile) => Promise<T>;
 type CopiedStat = Pick<RegionStats, 'ino' | 'mode' | 'isDirectory'>;
 
 /** Copies until the source ends. */
@@ -174,7 +176,7 @@ export class RegionFs extends RegionFsSync {
     const { encoding, flag, signal } = optionsOf(options);
     const known = encodingOf(encoding);
     checkAborted(signal);
-    const bytes = await this.#with(path, flagsOf(flag), undefined, (file) => readWhole(file, signal));
+    const bytes = await this.#whole(path, flagsOf(flag), undefined, (file) => readWhole(file, signal));
     return known ? bytes.toString(known) : bytes;
   }
 
@@ -182,7 +184,7 @@ export class RegionFs extends RegionFsSync {
     const { encoding, mode, flag, signal } = optionsOf(options);
     const bytes = bytesOf(data, encoding);
     checkAborted(signal);
-    await this.#with(path, flagsOf(flag, 'w'), mode, (file) => writeWhole(file, 0, bytes, signal));
+    await this.#whole(path, flagsOf(flag, 'w'), mode, (file) => writeWhole(file, 0, bytes, signal));
   }
 
   /** Appends of all processes lie one after another. */
@@ -192,7 +194,7 @@ export class RegionFs extends RegionFsSync {
 
   async truncate(path: PathLike, length = 0): Promise<void> {
     const size = Math.max(0, wholeOf(length, 'len', Number.MIN_SAFE_INTEGER));
-    await this.#with(path, flagsOf('r+'), undefined, (file) => file.truncate(size));
+    await this.#whole(path, flagsOf('r+'), undefined, (file) => file.truncate(size));
   }
 
   /**
@@ -292,25 +294,43 @@ export class RegionFs extends RegionFsSync {
 
   /** A large file is emptied on a native thread. */
   async #open(path: PathLike, flags: number, mode?: number | string | null): Promise<OpenFile> {
-    const truncates = (flags & O_TRUNC) !== 0 && this.viewOf(path) === null;
-    const file = this.openSync(path, truncates ? flags & ~O_TRUNC : flags, modeOf(mode, 0o666));
-    if (truncates && file.stat().size > 0) count(await this.front.truncate(file.stat().ino, 0), 'open', path);
-    return file;
+    const bits = modeOf(mode, 0o666);
+    if ((flags & O_TRUNC) === 0 || this.viewOf(path) !== null) return this.openSync(path, flags, bits);
+    for (let tries = 1; ; tries += 1) {
+      const file = this.openSync(path, flags & ~O_TRUNC, bits);
+      const { ino } = file;
+      const found = this.front.overlay.statInode(ino);
+      const error = typeof found === 'number' ? found : found.size > 0 ? await this.front.truncate(ino, 0) : 0;
+      if (error === ENOENT && (flags & O_EXCL) === 0 && tries < lookAgainMax) continue;
+      count(error, 'open', path);
+      return file;
+    }
   }
 
-  async #with<T>(
-    path: PathLike,
-    flags: number,
-    mode: number | string | null | undefined,
-    work: (file: OpenFile) => Promise<T>,
-  ): Promise<T> {
+  async #with<T>(path: PathLike, flags: number, mode: number | undefined, work: Work<T>): Promise<T> {
+    return this.front.run(() => this.#use(path, flags, mode, work));
+  }
+
+  /** As `#with`, for work that may be done over when another file takes the name meanwhile. */
+  async #whole<T>(path: PathLike, flags: number, mode: number | string | null | undefined, work: Work<T>): Promise<T> {
     return this.front.run(async () => {
-      const file = await this.#open(path, flags, mode);
-      try {
-        return await work(file);
-      } finally {
-        file.close();
+      let how = flags;
+      for (let tries = 1; ; tries += 1) {
+        try {
+          return await this.#use(path, how, mode, work);
+        } catch (error) {
+          how = flagsAgain(error, how, tries);
+        }
       }
     });
+  }
+
+  async #use<T>(path: PathLike, flags: number, mode: number | string | null | undefined, work: Work<T>): Promise<T> {
+    const file = await this.#open(path, flags, mode);
+    try {
+      return await work(file);
+    } finally {
+      file.close();
+    }
   }
 }

@@ -64,7 +64,11 @@ class OverlayPaths {
     for (int tries = 0; tries < kRetriesMax; tries++) {
       PathEnd end;
       if (const int error = Walk(path, last, end)) return error;
-      if (end.exists() || !create) return OpenFound(end, flags, out);
+      if (end.exists() || !create) {
+        const int error = OpenFound(end, flags, out);
+        if (error == ENOENT && end.exists()) continue;  // another file has its name now
+        return error;
+      }
       out = {0, S_IFREG | maker.mode, maker.uid, maker.gid, 0, 1};
       const int error = overlay_.Create(end.dir, end.name, maker.mode, maker.uid, maker.gid, out.ino);
       if (error != EEXIST || exclusive) return error;
@@ -91,13 +95,16 @@ class OverlayPaths {
   }
 
   int Readlink(std::string_view path, std::string& out) {
-    FileStat stat;
-    if (const int error = Stat(path, false, stat)) return error;
-    uint64_t length = 0;
-    out.resize(kSymlinkBytesMax + 1);
-    const int error = overlay_.Readlink(stat.ino, out.data(), length);
-    out.resize(error == 0 ? length : 0);
-    return error;
+    for (int tries = 0; tries < kReplacedMax; tries++) {
+      FileStat stat;
+      if (const int error = Stat(path, false, stat)) return error;
+      uint64_t length = 0;
+      out.resize(kSymlinkBytesMax + 1);
+      const int error = overlay_.Readlink(stat.ino, out.data(), length);
+      out.resize(error == 0 ? length : 0);
+      if (error != ENOENT) return error;  // else another link has its name now
+    }
+    return EAGAIN;
   }
 
   int Unlink(std::string_view path) {
@@ -189,10 +196,23 @@ class OverlayPaths {
     return overlay_.Truncate(out.ino, 0);
   }
 
+  /// A link on the way was replaced between two looks at it.
+  static constexpr int kReplaced = -1;
+  static constexpr int kReplacedMax = 256;
+
   /// Steps from the root. Only the last name may be missing.
   int Walk(std::string_view path, LastName last_name, PathEnd& end) {
     if (path.empty()) return ENOENT;
     if (path.size() > kPathBytesMax) return ENAMETOOLONG;
+    for (int tries = 0; tries < kReplacedMax; tries++) {
+      end = {};
+      const int error = WalkOnce(path, last_name, end);
+      if (error != kReplaced) return error;
+    }
+    return EAGAIN;
+  }
+
+  int WalkOnce(std::string_view path, LastName last_name, PathEnd& end) {
     std::string rest(path);
     int links = 0;
     if (const int error = AtRoot(end)) return error;
@@ -254,7 +274,8 @@ class OverlayPaths {
   int Expand(PathEnd& end, std::string& rest) {
     char target[kSymlinkBytesMax + 1];
     uint64_t length = 0;
-    if (const int error = overlay_.Readlink(end.stat.ino, target, length)) return error;
+    const int error = overlay_.Readlink(end.stat.ino, target, length);
+    if (error != 0) return error == ENOENT ? kReplaced : error;
     if (length + rest.size() > kPathBytesMax) return ENAMETOOLONG;
     if (length > 0 && target[0] == '/') {
       if (const int error = AtRoot(end)) return error;

@@ -93,6 +93,30 @@ it.each([false, true])('writers go on beside killed ones (kernel-mountable: %s)'
 });
 
 it.each([false, true])(
+  'a name that always leads somewhere does so for every call, whatever takes it (kernel-mountable: %s)',
+  async (kernelMountable) => {
+    const { fs, region } = await create(128, { kernelMountable });
+    for (const name of ['v0', 'v1', 'dir']) await fs.mkdir(name);
+    for (const name of ['v0/x', 'v1/x']) await fs.writeFile(name, name);
+    await fs.symlink('v0', 'link');
+    await fs.writeFile('file', Buffer.alloc(9000));
+    const swapper = start(region!.path!, 'swap', '-', '1500');
+    for (let looks = 0; swapper.said.length === 0 || looks < 100; looks += 1) {
+      const bytes = looks % 2 === 0 ? fs.readFileSync('file') : await fs.readFile('file');
+      expect(bytes.equals(Buffer.alloc(9000, bytes[0]))).toBe(true);
+      expect(fs.readFileSync('link/x', 'utf8')).toMatch(/^v[01]\/x$/);
+      expect(fs.readlinkSync('link')).toMatch(/^v[01]$/);
+      expect(fs.readdirSync('dir')).toEqual([]);
+      fs.chmodSync('file', 0o600);
+      fs.chownSync('dir', 0, 0);
+      if (looks % 10 === 0) await fs.truncate('file', 9000);
+    }
+    await swapper.ended;
+    expect(swapper.said).toEqual(['end']);
+  },
+);
+
+it.each([false, true])(
   'directories moved into each other stay in the tree (kernel-mountable: %s)',
   async (kernelMountable) => {
     const { fs, region } = await create(64, { kernelMountable });

@@ -2,6 +2,7 @@
 //   node writer-child.js PATH race NAME COUNT   creates n0..n(COUNT-1) with wx; prints one line per name: "won N" or "lost N"
 //   node writer-child.js PATH forever NAME      appends numbered records, makes and moves files until it is killed; prints what is done
 //   node writer-child.js PATH duel NAME COUNT   moves the directory NAME (a or b) into the other one and back
+//   node writer-child.js PATH swap - COUNT      puts another file, link and directory under the same names, again and again
 //   node writer-child.js PATH replay FILE       runs [method, ...arguments] of the JSON lines in FILE
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -62,6 +63,17 @@ function duel() {
   say(`${moved}`);
 }
 
+function swap() {
+  for (let i = 0; i < Number(count); i += 1) {
+    fs.writeFileSync('new', Buffer.alloc(9000, i & 0xff));
+    fs.renameSync('new', 'file');
+    fs.symlinkSync(`v${i % 2}`, 'new');
+    fs.renameSync('new', 'link');
+    fs.mkdirSync('new');
+    fs.renameSync('new', 'dir');
+  }
+}
+
 async function replay() {
   for (const line of readFileSync(argument, 'utf8').split('\n').filter(Boolean)) {
     const [method, ...args] = JSON.parse(line);
@@ -69,6 +81,6 @@ async function replay() {
   }
 }
 
-await { race, forever, duel, replay }[task]();
+await { race, forever, duel, swap, replay }[task]();
 await region.close();
 say('end');
