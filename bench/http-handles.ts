@@ -168,7 +168,7 @@ async function listenReal(folder: string) {
   };
   const { token, ...canned } = await opened.leases.reserve('m', { ttlSeconds: 3600 });
   const untilFree = async () => {
-    while (opened.leases.count > 1) await sleep(50);
+    while (opened.leases.counts().mmap > 1) await sleep(50);
   };
   const { port } = app.server.address() as { port: number };
   return { port, canned: { ...canned, token: token ?? '' }, untilFree, close };

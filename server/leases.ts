@@ -9,7 +9,7 @@ import { serverError } from './errors.ts';
 import { type Ending, Expiry } from './expiry.ts';
 import { stopping } from './problem.ts';
 import { randomText } from './random-text.ts';
-import type { GrantedHandle, Handle, HandleRequest, LeaseBook } from './services.ts';
+import type { GrantedHandle, Handle, HandleKind, HandleRequest, LeaseBook } from './services.ts';
 import type { ContentView } from './store/content-views.ts';
 import { rangesOf } from './store/holds.ts';
 import type { RegionModelStore } from './store/model-store.ts';
@@ -95,9 +95,8 @@ export class RegionLeaseBook implements LeaseBook {
     return [...this.#leases.values()].map((lease) => Object.assign(this.#handle(lease), { worker: lease.worker }));
   }
 
-  /** Handles by kind, for metrics. */
-  get count(): number {
-    return this.#leases.size;
+  counts(): Readonly<Record<HandleKind, number>> {
+    return { mmap: this.#leases.size, dmabuf: 0 };
   }
 
   renew(id: string, ttlSeconds: number): Handle {

@@ -125,9 +125,7 @@ export class Metrics {
   #snapshot({ store, leases, region }: Services): void {
     this.#snapshotModels(store.list());
     this.#snapshotRegion(region);
-    const byKind = new Map<HandleKind, number>([['mmap', 0]]);
-    for (const { kind } of leases.list()) byKind.set(kind, (byKind.get(kind) ?? 0) + 1);
-    for (const [kind, count] of byKind) this.#gauges.leases.set({ kind }, count);
+    for (const [kind, count] of Object.entries(leases.counts())) this.#gauges.leases.set({ kind }, count);
   }
 
   #snapshotModels(models: ReturnType<Services['store']['list']>): void {

@@ -144,6 +144,8 @@ export interface LeaseBook {
   attach(model: string, request: HandleRequest, worker: { pid: number; uid: number }): Promise<GrantedHandle>;
   /** Socket attach of a reserved handle. */
   attachReserved(id: string, token: string, worker: { pid: number; uid: number }): Promise<GrantedHandle>;
+  /** Leases held now. Costs nothing, however many there are. */
+  counts(): Readonly<Record<HandleKind, number>>;
   list(): (Handle & { worker: { pid: number; uid: number } | null })[];
   renew(id: string, ttlSeconds: number): Handle;
   /** Ends the lease in the books; the kernel's lock decides about the memory. */

@@ -66,6 +66,14 @@ describe('reserve', () => {
     await t.leases.reserve('m', {});
   });
 
+  it('is counted by its kind while it is held', async () => {
+    expect(t.leases.counts()).toEqual({ mmap: 0, dmabuf: 0 });
+    const { id } = await t.leases.reserve('m', {});
+    expect(t.leases.counts()).toEqual({ mmap: 1, dmabuf: 0 });
+    await t.leases.release(id);
+    expect(t.leases.counts()).toEqual({ mmap: 0, dmabuf: 0 });
+  });
+
   it('never shows tokens in the list', async () => {
     await t.leases.reserve('m', {});
     expect(JSON.stringify(t.leases.list())).not.toContain('token');

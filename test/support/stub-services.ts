@@ -114,6 +114,7 @@ export function stubServices(overrides: { store?: Partial<ModelStore>; leases?: 
       reserve: async () => handle({ token: 'secret' }),
       attach: async () => ({ handle: handle({ expiresAt: null }), fds: [] }),
       attachReserved: async () => ({ handle: handle({ expiresAt: null }), fds: [] }),
+      counts: () => ({ mmap: 1, dmabuf: 0 }),
       list: () => [{ ...handle(), worker: null }],
       renew: () => handle(),
       release: async () => {},
