@@ -60,7 +60,8 @@ function damageAll(victim: FrontVictim, random: Random, done: string[]): void {
       done.push(damage(victim, random));
     } catch (error) {
       // The header is damaged: the next places cannot be chosen by it.
-      if (!String((error as { code?: string }).code).startsWith('DAXFS_')) throw error;
+      if (!(error instanceof RangeError) && !String((error as { code?: string }).code).startsWith('DAXFS_'))
+        throw error;
       return;
     }
   }

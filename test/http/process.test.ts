@@ -8,7 +8,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { hostIdentity, Region, Registry, takeHostRow } from '../../daxfs/index.ts';
+import { hostIdentity, Region, Registry, takeHostRow, tryLockAttaching } from '../../daxfs/index.ts';
 import { runDaxserve } from '../support/command.ts';
 import { lineClient } from '../support/line-client.ts';
 import { matrices, writeSafetensors } from '../support/models.ts';
@@ -63,9 +63,17 @@ test('SIGTERM: workers and streams are let go, exit 0, and the next start has th
 test('SIGTERM while it still starts: what was opened is closed again, exit 0', async () => {
   const service = new Service({ size: '64M' });
   onTestFinished(() => service.dispose());
+  // While somebody else attaches, it waits for its row.
+  const region = await Region.create({ path: service.region, size: 64 * 2 ** 20 });
+  const attaching = tryLockAttaching(region)!;
   const started = service.start().catch(() => 'ended before it was ready');
   await until(() => service.log.includes('service.start'));
-  expect(await service.stop('SIGTERM')).toBe(0);
+  service.child!.kill('SIGTERM');
+  await until(() => service.log.includes('service.stop'));
+  const exited = once(service.child!, 'exit');
+  attaching.release();
+  region.close();
+  expect((await exited)[0]).toBe(0);
   expect(await started).toBe('ended before it was ready');
   expect(service.log).toContain('service.stopped');
   expect(existsSync(service.socket)).toBe(false);
