@@ -43,7 +43,8 @@ async function copyDirectory(
   mode: number,
 ): Promise<void> {
   if (!options.recursive) throw argumentError('ERR_FS_EISDIR', `${from} is a directory; copy it with "recursive".`);
-  const inside = `${fs.realpathSync(from)}/`;
+  const real = fs.realpathSync(from);
+  const inside = real === '/' ? real : `${real}/`;
   if (isNew) fs.mkdirSync(to, { recursive: true });
   if (`${fs.realpathSync(to)}/`.startsWith(inside)) {
     if (isNew) fs.rmdirSync(to);

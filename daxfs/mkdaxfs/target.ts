@@ -109,7 +109,7 @@ function checkRoom(path: string, needed: number, available: number | undefined):
   if (available === undefined || needed <= available) return;
   throw daxfsError(
     'DAXFS_NO_SPACE',
-    `${path} has ${available} bytes from there on, ${needed} are needed; give a smaller -O or -C, or more memory.`,
+    `${path} has ${Math.max(0, available)} bytes from there on, ${needed} are needed; give a smaller -O or -C, or more memory.`,
   );
 }
 

@@ -302,4 +302,6 @@ it('a directory is not copied into itself', async () => {
     code: 'EINVAL',
   });
   expect(await files.readdir(`${base}/dir/sub`)).toEqual([]);
+  await expect(files.cp('/', `${base}/in`, { recursive: true })).rejects.toMatchObject({ code: 'EINVAL' });
+  expect(region.fs.existsSync(`${base}/in`)).toBe(false);
 });
