@@ -6,6 +6,7 @@ const BENCHMARKS = {
   'load-warm': 'loading a warm file against the best plain copy, digest included',
   attach: 'socket request to mapped tensors, 300 tensors, by model size',
   workers: 'memory of the machine that eight workers on one model take',
+  'worker-death': 'kill -9 of a worker to lease and lock gone',
   restart: 'exec to ready on a full region',
   'http-handles': 'POST handles against a bare Fastify route with the same schema',
   scrape: 'GET /metrics with 1,000 models',

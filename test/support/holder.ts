@@ -1,9 +1,11 @@
 /** Drives holder.py: a worker that keeps a model mapped and nothing else. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
+import { root } from './service.ts';
 
-const script = new URL('./holder.py', import.meta.url).pathname;
+const script = join(root, 'test/support/holder.py');
 
 export class Holder {
   readonly child: ChildProcess;

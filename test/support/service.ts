@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-const root = new URL('../..', import.meta.url).pathname.replace(/\/dist\/$/, '/');
+/** The repository's folder, also for a compiled copy of this file. */
+export const root = new URL('../..', import.meta.url).pathname.replace(/\/dist\/$/, '/');
 
 export interface ServiceOptions {
   /** Region path; default a fresh one in /dev/shm. */
