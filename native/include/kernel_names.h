@@ -47,6 +47,9 @@ class KernelNames {
   int Unlink(uint64_t, std::string_view, const NameRec& rec, bool) {
     return Mark(rec, rec.flags, kTombstoneFlag) ? 0 : EAGAIN;
   }
+  int UnlinkHeld(uint64_t dir, std::string_view name, const NameRec& rec, bool hide, uint32_t) {
+    return Unlink(dir, name, rec, hide);
+  }
   void Discard(uint64_t, const NameRec&, uint32_t, int) {}
 
   int Swap(uint64_t, std::string_view, const NameRec& rec, uint64_t ino, uint32_t mode, uint32_t row, int arg, bool hold) {

@@ -385,7 +385,7 @@ class Overlay {
       return error == kSame ? 0 : error;
     }
     error = OnClaimed(from_dir, from, source, row, [&] {
-      return front_.names().Unlink(from_dir, from, source, InBase(from_dir, from));
+      return front_.names().UnlinkHeld(from_dir, from, source, InBase(from_dir, from), row);
     });
     if (error == 0) front_.names().Discard(from_dir, source, row, 1);
     if (error == 0 && replaced != 0) front_.RemoveInode(replaced);

@@ -22,6 +22,8 @@ struct NameRec {
   uint32_t salt = 0;
   /// The entry at the end of a chain of equal keys that must first learn that it has a follower.
   bool follow = false;
+  /// It was removed, and its entry stays as its tombstone.
+  bool buried = false;
 };
 
 inline constexpr uint32_t kTombstoneFlag = 1;

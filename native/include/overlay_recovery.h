@@ -98,7 +98,8 @@ class OverlayRecovery {
     }
     if (have_source) {
       const auto name = NameOf(source_entry);
-      if (front_.names().Unlink(source_entry.parent_ino, name, source, front_.lower().Has(source_entry.parent_ino, name)) != 0) return;
+      const bool hide = front_.lower().Has(source_entry.parent_ino, name);
+      if (front_.names().UnlinkHeld(source_entry.parent_ino, name, source, hide, row) != 0) return;
       front_.names().Discard(source_entry.parent_ino, source, row, 1);
     }
     if (!have_target) return;

@@ -94,6 +94,12 @@ class PrivateNames {
     return EAGAIN;
   }
 
+  /// As Unlink for a name that `row` holds, but never ENOSPC: without room for a tombstone the name's own entry becomes it.
+  int UnlinkHeld(uint64_t dir, std::string_view name, NameRec& rec, bool hide, uint32_t row) {
+    const int error = Unlink(dir, name, rec, hide);
+    return error == ENOSPC ? Bury(dir, name, rec, row) : error;
+  }
+
   /// After Unlink: frees the name's slot and the entry. The intent forgets the entry before the memory is anybody's.
   void Discard(uint64_t dir, const NameRec& rec, uint32_t row, int arg) {
     BucketRef slot;
@@ -102,7 +108,7 @@ class PrivateNames {
       if (files_.table().Find(PageKey(dir, rec.slot), slot) == FindResult::kAbsent || files_.table().Remove(slot)) break;
     }
     intents_.SetArg(row, arg, kNone);
-    files_.Retire(EntryType::kDirent, rec.offset);
+    if (!rec.buried) files_.Retire(EntryType::kDirent, rec.offset);
   }
 
   /// The live name gets another child, in one step.
@@ -123,13 +129,8 @@ class PrivateNames {
     return Remark(dir, name, rec, rec.flags & kCollided, row, arg);
   }
 
-  /// Release without a new entry, for when there is no room: one word of an entry that nobody but its claimer may replace.
-  bool ReleaseInPlace(const NameRec& rec) {
-    auto* word = reinterpret_cast<uint64_t*>(files_.pool().At(rec.offset, sizeof(layout::OverlayDirent)));
-    uint64_t seen = uint64_t{rec.flags} << 32 | 3;
-    // @atomic overlay_dirent.{type, flags}  an entry that went back to the pool has a link there, and the CAS fails
-    return word != nullptr && A::Cas(word, seen, uint64_t{rec.flags & kCollided} << 32 | 3, std::memory_order_acq_rel);
-  }
+  /// Release without a new entry, for when there is no room.
+  bool ReleaseInPlace(const NameRec& rec) { return SetFlags(rec, rec.flags & kCollided); }
 
   /// Calls visit(name, rec) -> bool (go on) for every live name.
   template <typename Visit>
@@ -209,7 +210,7 @@ class PrivateNames {
       if (const int error = Find(dir, name, rec)) return error;
       if (rec.state == NameState::kLive) return EEXIST;
       if (rec.follow) {
-        MarkCollided(rec);
+        if (const int error = MarkCollided(rec)) return error;
         continue;
       }
       if (rec.state == NameState::kTombstone) {
@@ -231,15 +232,17 @@ class PrivateNames {
     return 0;
   }
 
-  /// The last entry of a chain learns that one follows.
-  void MarkCollided(const NameRec& rec) {
+  /// The last entry of a chain learns that one follows. @returns 0 (it may have changed: look again), ENOSPC
+  int MarkCollided(const NameRec& rec) {
     layout::OverlayDirent entry;
-    if (!files_.CopyEntry(rec.ref, &entry, sizeof(entry)) || !files_.table().Still(rec.ref)) return;
+    if (!files_.CopyEntry(rec.ref, &entry, sizeof(entry)) || !files_.table().Still(rec.ref)) return 0;
     // Another read of the same bytes: what was a name before may be none now.
-    if (!IsDirent(entry)) return;
+    if (!IsDirent(entry)) return 0;
     entry.flags |= kCollided;
     const auto offset = NewEntry(entry);
-    if (offset) Exchange(entry.parent_ino, NameOf(entry), rec, *offset);
+    if (!offset) return ENOSPC;
+    Exchange(entry.parent_ino, NameOf(entry), rec, *offset);
+    return 0;
   }
 
   /// Another entry for the same name: first in the table, then in the slot, then the old one is free.
@@ -275,6 +278,28 @@ class PrivateNames {
     intents_.SetArg(row, arg, *offset);
     if (!Exchange(dir, name, rec, *offset)) return EAGAIN;
     return Find(dir, name, rec);
+  }
+
+  /// Changes one word of an entry that nobody but its claimer may replace.
+  bool SetFlags(const NameRec& rec, uint32_t flags) {
+    auto* word = reinterpret_cast<uint64_t*>(files_.pool().At(rec.offset, sizeof(layout::OverlayDirent)));
+    uint64_t seen = uint64_t{rec.flags} << 32 | 3;
+    // @atomic overlay_dirent.{type, flags}  an entry that went back to the pool has a link there, and the CAS fails
+    return word != nullptr && A::Cas(word, seen, uint64_t{flags} << 32 | 3, std::memory_order_acq_rel);
+  }
+
+  /// The name is gone with the word. From then on the entry is the table's, as any tombstone: whoever revives the name frees
+  /// it. The bucket gets a new version, so that a neighbour of an equal key who copied the entry before cannot put the
+  /// name back; where it was quicker, it is done again. Before the word: a recycled entry is not in that bucket any more.
+  int Bury(uint64_t dir, std::string_view name, NameRec& rec, uint32_t row) {
+    if (!files_.table().Still(rec.ref) || !SetFlags(rec, kTombstoneFlag | (rec.flags & kCollided))) return EAGAIN;
+    rec.buried = true;
+    BucketRef ref = rec.ref;
+    if (files_.table().Replace(ref, rec.offset)) return 0;
+    NameRec now;
+    const int error = Find(dir, name, now);
+    const bool back = now.state == NameState::kLive && now.claimed && now.row == row;
+    return error != 0 || back ? EAGAIN : 0;
   }
 
   void AddFlags(uint64_t offset, uint32_t flags) {
