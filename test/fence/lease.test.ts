@@ -4,7 +4,10 @@ import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { isRowLocked, tryLockAttaching } from '../../daxfs/host.ts';
 import { Region } from '../../daxfs/region.ts';
+import { hostRowOffset } from '../../daxfs/region-hosts.ts';
+import { native } from '../../native/index.ts';
 import { BACKING_NAMES, cannotHave, type Place, placeOn } from '../support/backings.ts';
 import { until } from '../support/until.ts';
 import { Worker } from './worker.ts';
@@ -58,6 +61,23 @@ for (const name of BACKING_NAMES) {
       const lock = region.fence.tryWriteLock(start, length);
       expect(lock).not.toBeNull();
       lock?.release();
+    });
+
+    // docs/OPERATIONS.md, "What a worker can hold up".
+    it('lets its holder lock any range for reading, and no longer than it lives', () => {
+      const lease = region.fence.openLease([{ offset: start, length }]);
+      const { registryOffset, stateOffset } = region.header.geometry;
+      const others = [region.chunkOffset(0), hostRowOffset(region.header, 3), registryOffset + stateOffset];
+      for (const offset of others) expect(native.ofdLock(lease, 'read', offset, 1)).toBe(true);
+      expect(() => native.ofdLock(lease, 'write', start, 1)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+      expect([region.fence.isHeld(others[0]!, 1), isRowLocked(region, 3), tryLockAttaching(region)]).toEqual([
+        true,
+        true,
+        null,
+      ]);
+      closeSync(lease);
+      expect([region.fence.isHeld(others[0]!, 1), isRowLocked(region, 3)]).toEqual([false, false]);
+      tryLockAttaching(region)!.release();
     });
 
     it('leaves the ranges beside it alone', async () => {
