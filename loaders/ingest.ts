@@ -375,7 +375,7 @@ export async function ingest(
   if (claim.outcome === 'full') {
     throw loaderError(
       'INGEST_TABLE_FULL',
-      'The content table is full; remove models or create a region with more rows.',
+      'The content table of the region is full; remove models, or make a region with "daxserve region create --contents N".',
     );
   }
   const ref = { index: claim.index, generation: claim.generation };

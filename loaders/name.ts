@@ -4,6 +4,10 @@ import { loaderError, shown } from './errors.ts';
 export const NAME_PATTERN =
   /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(\/[A-Za-z0-9][A-Za-z0-9._-]{0,63})?(:[A-Za-z0-9._-]{1,64})?$/;
 
+/** NAME_PATTERN in words. */
+export const NAME_RULE =
+  'up to 64 letters, digits, ".", "_" or "-", first a letter or digit, once divided by "/", then ":tag" if wanted, such as org/model:v1';
+
 export const TAG_DEFAULT = 'latest';
 
 export interface ModelName {
@@ -16,11 +20,7 @@ export interface ModelName {
 
 /** @throws LoaderError MODEL_NAME */
 export function parseModelName(text: string): ModelName {
-  if (!NAME_PATTERN.test(text)) {
-    const rule =
-      'up to 64 letters, digits, ".", "_" or "-", first a letter or digit, once divided by "/", then ":tag" if wanted';
-    throw loaderError('MODEL_NAME', `${shown(text)} is no model name; use ${rule}.`);
-  }
+  if (!NAME_PATTERN.test(text)) throw loaderError('MODEL_NAME', `${shown(text)} is no model name; use ${NAME_RULE}.`);
   const colon = text.indexOf(':');
   const name = colon < 0 ? text : text.slice(0, colon);
   const tag = colon < 0 ? TAG_DEFAULT : text.slice(colon + 1);

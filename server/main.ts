@@ -7,7 +7,7 @@ import { type Config, printable } from './config.ts';
 import { serverError } from './errors.ts';
 import { Lifecycle, starting } from './lifecycle.ts';
 import { Metrics } from './metrics.ts';
-import { type OpenedServices, openServices } from './open-services.ts';
+import { missingRoots, type OpenedServices, openServices } from './open-services.ts';
 import { stopping } from './problem.ts';
 import { socketOptions, WorkerSocket } from './socket/worker-socket.ts';
 import type { App, Deps } from './web.ts';
@@ -100,6 +100,11 @@ class Service {
   async #start(config: Config, hooks: ServeHooks): Promise<RunningService> {
     const { logger } = this.#deps;
     logger.info({ config: printable(config) }, 'service.start');
+    for (const folder of missingRoots(config))
+      logger.warn(
+        { event: 'source-root.missing', folder },
+        `--source-root ${folder} does not exist; nothing is loaded from it`,
+      );
     const app = await buildApp(config, this.#deps);
     this.#apps.push(app);
     this.#socket = await WorkerSocket.listen(socketOptions(config, process.env), {

@@ -1,4 +1,5 @@
 /** Region, registry, store and leases, opened in this order and closed in the reverse one. */
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { FastifyBaseLogger } from 'fastify';
@@ -45,6 +46,11 @@ export function sourceRoots(config: Config, env: NodeJS.ProcessEnv): string[] {
   const hub =
     env.HF_HUB_CACHE ?? join(env.HF_HOME ?? join(env.XDG_CACHE_HOME ?? join(home, '.cache'), 'huggingface'), 'hub');
   return [hub, home, process.cwd()];
+}
+
+/** Those given that are not there: nothing can be loaded from below them. */
+export function missingRoots({ sourceRoot }: Config): string[] {
+  return sourceRoot.filter((root) => !existsSync(root));
 }
 
 async function openRegion({ config, onReserve, signal }: OpenOptions) {

@@ -3,7 +3,9 @@ import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import Value from 'typebox/value';
+import { NAME_RULE } from '../loaders/name.ts';
 import { serverError } from './errors.ts';
+import { DIGEST_PATTERN, MODEL_NAME_PATTERN } from './schemas/common.ts';
 
 interface SchemaFault {
   keyword: string;
@@ -12,12 +14,20 @@ interface SchemaFault {
   message: string;
 }
 
+/** Nobody should have to read a regular expression. */
+const PATTERNS: Partial<Record<string, string>> = {
+  [MODEL_NAME_PATTERN]: `is no model name; use ${NAME_RULE}`,
+  [DIGEST_PATTERN]: 'is no digest of a content; use the 64 hex digits that GET /models shows',
+};
+
 /** The most telling fault: a deep one before its parent's summary, an unknown key by name. */
 export function firstFault(faults: readonly SchemaFault[]): { path: string; message: string } {
   const first = faults[0];
   if (!first) return { path: '', message: 'is not valid' };
   if (first.keyword === 'boolean') return { path: first.instancePath, message: 'is not known; remove it' };
-  const allowed = (first.params as { allowedValues?: unknown[] }).allowedValues;
+  const { allowedValues: allowed, pattern } = first.params as { allowedValues?: unknown[]; pattern?: string | RegExp };
+  const rule = pattern === undefined ? undefined : PATTERNS[String(pattern)];
+  if (rule !== undefined) return { path: first.instancePath, message: rule };
   const suffix = allowed ? ` (${allowed.join(', ')})` : '';
   return { path: first.instancePath, message: `${first.message}${suffix}` };
 }

@@ -9,6 +9,7 @@ import type { LoadRequest, Model, Placement } from '../services.ts';
 import { type ApiOptions, clientOf, withApi } from './api-options.ts';
 import { bytes, duration, fields, print, table } from './output.ts';
 import { ProgressView, settledText } from './progress.ts';
+import { texts } from './repeated.ts';
 
 interface LoadOptions extends ApiOptions {
   name?: string;
@@ -106,8 +107,9 @@ function addLoad(program: Command): void {
     .option('--name <name>', 'name[:tag]; from the source when absent')
     .addOption(new Option('--placement <placement>', 'how it is kept').choices(['resident', 'cached']))
     .option('--revision <revision>', 'version wanted')
-    .option('--include <pattern...>', 'only files that match')
-    .option('--exclude <pattern...>', 'no files that match')
+    // Repeated, not variadic: `--include A B` would swallow B, which is the source.
+    .option('--include <pattern>', 'only files that match; may be repeated', texts)
+    .option('--exclude <pattern>', 'no files that match; may be repeated', texts)
     .option('--keep', 'never evict it')
     .option('--verify', 'read the bytes back before publishing')
     .option('--wait', 'return when it is loaded')

@@ -10,6 +10,7 @@ import type { RegionInfo } from '../schemas/region.ts';
 import { sourceFromHere } from './models.ts';
 import { bytes, printableText } from './output.ts';
 import { ProgressView } from './progress.ts';
+import { texts } from './repeated.ts';
 
 const say = (text: string) => void process.stdout.write(`${text}\n`);
 
@@ -124,10 +125,6 @@ export function addServe(program: Command): void {
 /** What is no number stays text, so that the schema refuses it with the flag's name. */
 function numberOrText(text: string): number | string {
   return /^\d+$/.test(text) ? Number(text) : text;
-}
-
-function texts(text: string, before: string[] = []): string[] {
-  return [...before, text];
 }
 
 function numbers(text: string, before: (number | string)[] = []): (number | string)[] {

@@ -3,7 +3,7 @@
  * Method: one service process, the compiled commands beside it.
  */
 import { once } from 'node:events';
-import { rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -50,6 +50,24 @@ test('load, ls, show, tag, rm', async () => {
   expect(await json('tag', 'other:v2', String(model?.digest))).toMatchObject({ name: 'other', tag: 'v2' });
   expect(await json('rm', 'other:v2')).toMatchObject({ state: 'freed' });
   expect(await run('rm', 'other:v2')).toMatchObject({ code: 1, stderr: expect.stringContaining('MODEL_NOT_FOUND') });
+});
+
+test('load: patterns are given one at a time, the source before or after them', async () => {
+  const folder = join(service.dir, 'many');
+  mkdirSync(folder);
+  for (const name of ['a.txt', 'b.txt', 'c.txt']) writeFileSync(join(folder, name), name);
+  const files = async (...args: string[]) => {
+    const { name } = (await json('load', ...args, '--wait')) as { name: string };
+    const { files: found } = (await json('show', name)) as { files: { path: string }[] };
+    await json('rm', name);
+    return found.map(({ path }) => path);
+  };
+  const after = await files('--name', 'after', '--include', 'a*', '--include', 'b*', folder);
+  const before = await files(folder, '--name', 'before', '--exclude', 'c*', '--exclude', '*.md');
+  expect([after, before]).toEqual([
+    ['a.txt', 'b.txt'],
+    ['a.txt', 'b.txt'],
+  ]);
 });
 
 test('handles, hosts, top, doctor', async () => {

@@ -159,6 +159,12 @@ test('mistakes in the configuration are exit code 2 and name the flag', async ()
   }
 });
 
+test('a source root that does not exist is named in the log', async () => {
+  const service = await started({}, ({ dir }) => ['--source-root', join(dir, 'absent')]);
+  const lines = service.log.split('\n').filter((line) => line.includes('source-root.missing'));
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ level: 40, folder: join(service.dir, 'absent') }]);
+});
+
 test('tokens: without one nothing, with one the whole API; it is not in the log', async () => {
   const token = 'a-secret-of-some-length';
   const service = await started({}, ({ dir }) => {
