@@ -19,7 +19,8 @@ export interface LoadRequest {
 }
 
 export interface Progress {
-  phase: 'resolving' | 'scanning' | 'allocating' | 'copying' | 'verifying' | 'publishing' | 'done';
+  /** waiting: for its turn, or for another host that loads the same source. */
+  phase: 'resolving' | 'waiting' | 'scanning' | 'allocating' | 'copying' | 'verifying' | 'publishing' | 'done';
   bytesDone: number;
   bytesTotal: number;
   bytesPerSecond: number;

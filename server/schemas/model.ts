@@ -23,8 +23,8 @@ const Placement = oneOf(['resident', 'cached'], 'resident: whole, in images; cac
 
 const Progress = Type.Object({
   phase: oneOf(
-    ['resolving', 'scanning', 'allocating', 'copying', 'verifying', 'publishing', 'done'],
-    'what the load is doing',
+    ['resolving', 'waiting', 'scanning', 'allocating', 'copying', 'verifying', 'publishing', 'done'],
+    'what the load is doing; waiting: for its turn, or for another host that loads the same source',
   ),
   bytesDone: integer('bytes copied'),
   bytesTotal: integer('bytes to copy; 0 while unknown'),

@@ -36,13 +36,14 @@ export class LoadJob {
   readonly #rate = new Rate();
   readonly #now: () => number;
 
-  constructor(name: LoadJob['name'], source: Source, request: LoadRequest, now: () => number) {
+  /** @param askedMs when resolving the source began */
+  constructor(name: LoadJob['name'], source: Source, request: LoadRequest, now: () => number, askedMs: number) {
     this.name = name;
     this.source = source;
     this.request = request;
     this.#now = now;
-    this.createdAtMs = now();
-    this.#phaseStartedMs = this.createdAtMs;
+    this.createdAtMs = askedMs;
+    this.#phaseStartedMs = askedMs;
     this.bytesTotal = source.bytes;
   }
 

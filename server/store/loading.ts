@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DaxfsError } from '../../daxfs/index.ts';
 import { type Ingested, ingest } from '../../loaders/index.ts';
 import type { ContentRef } from '../../native/index.ts';
-import type { LoadFailure } from '../services.ts';
+import type { LoadFailure, Progress } from '../services.ts';
 import { evictableBytes, evictOne } from './eviction.ts';
 import type { LoadJob } from './load-job.ts';
 import { isSound, type Names } from './names.ts';
@@ -27,6 +27,10 @@ async function becomesReady({ registry }: StoreContext, job: LoadJob, ref: Conte
   }
 }
 
+function enter(context: StoreContext, job: LoadJob, phase: Progress['phase']): void {
+  context.emit({ type: 'phase', ...job.enter(phase) });
+}
+
 function ingestOnce(context: StoreContext, job: LoadJob, changed: () => void): Promise<Ingested> {
   const { request, controller, source } = job;
   return ingest(context.region, context.registry, source, {
@@ -34,7 +38,7 @@ function ingestOnce(context: StoreContext, job: LoadJob, changed: () => void): P
     keep: request.keep ?? false,
     signal: controller.signal,
     onPhase: (phase) => {
-      context.emit({ type: 'phase', ...job.enter(phase) });
+      enter(context, job, phase);
       changed();
     },
     onBytes: (done) => {
@@ -129,9 +133,10 @@ export async function runLoad(
 ): Promise<ContentRef | undefined> {
   let ref: ContentRef | undefined;
   try {
+    enter(context, job, 'waiting');
     ref = await loadAndName(context, names, job, changed);
     job.state = 'ready';
-    context.emit({ type: 'phase', ...job.enter('done') });
+    enter(context, job, 'done');
     context.emit({ type: 'loaded', scheme: 'file', bytes: job.bytesTotal });
     const fields = { event: 'model.ready', model: job.name.full, bytes: job.bytesTotal, phases: job.phases };
     context.log.info(fields, 'loaded');

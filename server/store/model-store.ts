@@ -41,6 +41,7 @@ export class RegionModelStore implements ModelStore {
     if (request.placement === 'cached') {
       throw serverError('SERVER_UNSUPPORTED', 'Placement "cached" is not built yet; load with placement "resident".');
     }
+    const askedMs = this.#context.now();
     const { revision, include, exclude } = request;
     const source = await resolveSource(request.source, this.#context.sources, {
       ...(revision === undefined ? {} : { revision }),
@@ -49,7 +50,7 @@ export class RegionModelStore implements ModelStore {
     });
     const name = parseModelName(request.name ?? source.defaultName);
     this.#checkOpen();
-    return this.#start(new LoadJob(name, source, request, this.#context.now));
+    return this.#start(new LoadJob(name, source, request, this.#context.now, askedMs));
   }
 
   /** Finds, joins or starts; no await inside, so two requests of one service can't both start. */

@@ -116,6 +116,18 @@ describe('load', () => {
     expect((await loaded(t.store, source, 'a')).model.state).toBe('ready');
   });
 
+  it('counts the time of resolving its source', async () => {
+    await t.dispose();
+    let clock = 1000;
+    t = await TestStore.open({ now: () => clock });
+    const loading = t.store.load({ source: t.model('a', 2), name: 'a' });
+    clock = 5000;
+    const { model } = await loading;
+    expect(model).toMatchObject({ createdAt: new Date(1000).toISOString(), phases: { resolving: 4 } });
+    expect((await t.store.settled('a')).phases).toMatchObject({ resolving: 4, waiting: 0, copying: 0 });
+    expect(t.events).toContainEqual({ type: 'phase', phase: 'resolving', seconds: 4 });
+  });
+
   it('verifies what it wrote when asked to', async () => {
     await t.store.load({ source: t.model('a', 4), name: 'a', verify: true });
     expect((await t.store.settled('a')).state).toBe('ready');
