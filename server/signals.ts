@@ -7,3 +7,13 @@ export function closeSignal(response: ServerResponse, stop: AbortSignal): AbortS
   response.once('close', () => gone.abort(new Error('the peer closed the connection')));
   return AbortSignal.any([gone.signal, stop]);
 }
+
+/** As `work`, or rejects with the signal's reason; leaves no listener behind. */
+export function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (!signal) return work;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

@@ -5,6 +5,7 @@ import { FORMATS, parseModelName, resolveSource, type TensorInfo } from '../../l
 import type { ContentRef } from '../../native/index.ts';
 import { serverError } from '../errors.ts';
 import type { LoadOutcome, LoadRequest, Model, ModelState, ModelStore, StoreEvent } from '../services.ts';
+import { unlessAborted } from '../signals.ts';
 import { LoadJob } from './load-job.ts';
 import { runLoad } from './loading.ts';
 import { isSound, keyOf, Names, nameTaken, sameRef } from './names.ts';
@@ -170,10 +171,10 @@ export class RegionModelStore implements ModelStore {
     return others.length === 0 ? models : [...models, ...others].sort(byName);
   }
 
-  /** As lists show a name that has a content: a load under way speaks for it. */
+  /** As lists show a name that has a content. */
   #shownModel(full: string, content: Content): Model {
-    const job = this.#jobs.get(full);
-    if (job?.state === 'loading') return job.model();
+    const job = this.#speaker(full, content);
+    if (job) return job.model();
     const shown = this.#shown.get(full);
     const leases = this.#context.holds.count(content);
     if (shown?.content === content && shown.model.leases === leases) return shown.model;
@@ -207,6 +208,7 @@ export class RegionModelStore implements ModelStore {
     if (content.state !== 'ready')
       throw serverError('MODEL_NOT_READY', `The content ${digest} is being removed; load its source again.`);
     const previous = this.names.move(full, content);
+    if (this.#jobs.get(full)?.state !== 'loading') this.#jobs.delete(full);
     if (previous && !sameRef(previous, content)) this.#drainUnnamed(previous);
     this.#changes.emit(full);
     return this.get(full);
@@ -312,13 +314,13 @@ export class RegionModelStore implements ModelStore {
     const content = this.names.findRecent(full);
     const job = this.#jobs.get(full);
     if (content && isSound(content)) return content;
-    if (content?.corrupt)
+    if (!job && content?.corrupt)
       throw serverError(
         'MODEL_NOT_READY',
         `${full} is damaged in the region (${content.corrupt}); load it again with POST /models.`,
       );
     if (!content && !job) throw notFound(full);
-    const state = job?.state === 'loading' || !content ? job!.state : content.state;
+    const state = job?.state ?? content!.state;
     throw serverError(
       'MODEL_NOT_READY',
       `${full} is ${state}${job?.error ? ` (${job.error.detail})` : ''}; only a ready model can be attached.`,
@@ -334,15 +336,19 @@ export class RegionModelStore implements ModelStore {
   }
 
   #find(full: string): Model | undefined {
-    const job = this.#jobs.get(full);
     const content = this.names.find(full);
-    if (job && (job.state === 'loading' || !content)) return job.model();
-    return content && this.#ofContent(full, content);
+    return this.#speaker(full, content)?.model() ?? (content && this.#ofContent(full, content));
+  }
+
+  /** The load that speaks for a name: one under way, or one that came to nothing while the content there is not ready. */
+  #speaker(full: string, content: Content | undefined): LoadJob | undefined {
+    const job = this.#jobs.get(full);
+    return job && (job.state === 'loading' || !isSound(content)) ? job : undefined;
   }
 
   async #withFiles(full: string, model: Model): Promise<Model> {
     const content = this.names.find(full);
-    if (!content || content.corrupt || model.state === 'loading') return model;
+    if (!content || model.digest === null) return model;
     // What drains may be freed while it is read.
     if (content.state !== 'ready' && !this.#context.views.has(content)) return model;
     return { ...model, files: [...(await this.#context.views.view(content)).manifest.files] };
@@ -389,13 +395,3 @@ function leased(full: string, leases: number): Error {
 }
 
 const byName = (a: Model, b: Model) => (`${a.name}:${a.tag}` < `${b.name}:${b.tag}` ? -1 : 1);
-
-/** As `work`, or rejects with the signal's reason; leaves no listener behind. */
-function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (!signal) return work;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
-}

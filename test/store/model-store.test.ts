@@ -1,5 +1,5 @@
 /** Goal: a model is loaded once, named once, and its bytes come back when nobody uses them. Method: a real region, real files. */
-import { readFileSync, truncateSync } from 'node:fs';
+import { closeSync, readFileSync, truncateSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { contentFiles } from '../../daxfs/index.ts';
 import type { ModelStore } from '../../server/services.ts';
@@ -154,6 +154,57 @@ describe('load', () => {
         true,
       );
     }
+  });
+});
+
+describe('a name whose old content still drains', () => {
+  const worker = { pid: 1, uid: 0 };
+  let fds: number[];
+  beforeEach(async () => {
+    await loaded(t.store, t.model('a', 2), 'a');
+    ({ fds } = await t.leases.attach('a', {}, worker));
+    expect((await t.store.remove('a', { drain: true })).outcome).toBe('draining');
+  });
+  afterEach(() => {
+    for (const fd of fds) closeSync(fd);
+  });
+  const states = async () =>
+    [t.store.list(), await t.store.get('a')].flat().map(({ state, error }) => [state, error?.code]);
+
+  it('shows how its new load failed, with the reason', async () => {
+    expect(await states()).toEqual(Array(2).fill(['draining', undefined]));
+    const source = t.model('b', 2, 2);
+    truncateSync(source, 1000);
+    const { model } = await loaded(t.store, source, 'a');
+    expect(model.error?.code).toMatch(/^SAFETENSORS_/);
+    expect(await states()).toEqual(Array(2).fill(['failed', model.error?.code]));
+    const why = { code: 'MODEL_NOT_READY', message: expect.stringContaining(`failed (${model.error?.detail})`) };
+    await expect(t.leases.attach('a', {}, worker)).rejects.toMatchObject(why);
+    expect((await loaded(t.store, t.model('c', 2, 3), 'a')).model.state).toBe('ready');
+    expect(await states()).toEqual(Array(2).fill(['ready', undefined]));
+  });
+
+  it('shows that its new load was cancelled', async () => {
+    const source = t.model('b', 2, 2);
+    const release = await t.claim(source);
+    await t.store.load({ source, name: 'a' });
+    expect((await t.store.remove('a', { drain: false })).outcome).toBe('cancelling');
+    await t.store.settled('a');
+    expect(await states()).toEqual(Array(2).fill(['cancelled', 'MODEL_CANCELLED']));
+    release();
+  });
+
+  it('forgets a failed load when it is pointed at other content', async () => {
+    const source = t.model('b', 2, 2);
+    truncateSync(source, 1000);
+    await loaded(t.store, source, 'a');
+    const { model } = await loaded(t.store, t.model('c', 2, 3), 'c');
+    await t.store.retarget('a', model.digest!);
+    const held = await t.leases.attach('a', {}, worker);
+    fds.push(...held.fds);
+    // As another host would.
+    t.opened.registry.drain(t.opened.registry.contents().find(({ digest }) => digest === model.digest)!);
+    expect((await t.store.get('a')).state).toBe('draining');
   });
 });
 
