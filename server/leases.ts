@@ -7,6 +7,7 @@ import { parseModelName } from '../loaders/index.ts';
 import type { ContentRef } from '../native/index.ts';
 import { serverError } from './errors.ts';
 import { type Ending, Expiry } from './expiry.ts';
+import { type Page, type PageQuery, pageOfKeys } from './paging.ts';
 import { stopping } from './problem.ts';
 import { randomText } from './random-text.ts';
 import type { GrantedHandle, Handle, HandleKind, HandleRequest, LeaseBook } from './services.ts';
@@ -91,8 +92,11 @@ export class RegionLeaseBook implements LeaseBook {
     return this.#grant(lease, worker);
   }
 
-  list(): (Handle & { worker: Worker | null })[] {
-    return [...this.#leases.values()].map((lease) => Object.assign(this.#handle(lease), { worker: lease.worker }));
+  page(query: PageQuery): Page<Handle & { worker: Worker | null }> {
+    return pageOfKeys(this.#leases.keys(), query, (id) => {
+      const lease = this.#leases.get(id)!;
+      return Object.assign(this.#handle(lease), { worker: lease.worker });
+    });
   }
 
   counts(): Readonly<Record<HandleKind, number>> {

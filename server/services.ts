@@ -1,5 +1,6 @@
 /** What the HTTP layer, the worker socket and the metrics see of the model store and the lease book. */
 import type { TensorInfo } from '../loaders/index.ts';
+import type { Page, PageQuery } from './paging.ts';
 
 export type ModelState = 'loading' | 'ready' | 'failed' | 'cancelled' | 'draining' | 'quarantined';
 export type Placement = 'resident' | 'cached';
@@ -147,7 +148,8 @@ export interface LeaseBook {
   attachReserved(id: string, token: string, worker: { pid: number; uid: number }): Promise<GrantedHandle>;
   /** Leases held now. Costs nothing, however many there are. */
   counts(): Readonly<Record<HandleKind, number>>;
-  list(): (Handle & { worker: { pid: number; uid: number } | null })[];
+  /** A page of the leases held now, by id. Costs what the page holds, but for a look at each id. */
+  page(query: PageQuery): Page<Handle & { worker: { pid: number; uid: number } | null }>;
   renew(id: string, ttlSeconds: number): Handle;
   /** Ends the lease in the books; the kernel's lock decides about the memory. */
   release(id: string): Promise<void>;

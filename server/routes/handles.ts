@@ -1,7 +1,6 @@
 /** Leases over HTTP: reserve, list, renew, release. Descriptors go over the worker socket only. */
 import Type from 'typebox';
 import { answer } from '../paced-json.ts';
-import { pageByKey } from '../paging.ts';
 import { listOf } from '../schemas/common.ts';
 import {
   HandleBody,
@@ -70,11 +69,7 @@ export function handleRoutes(app: App, deps: Deps): void {
         response: { 200: listOf(HandleInList), ...problems(400, 401, 500, 503) },
       },
     },
-    async (request, reply) =>
-      answer(
-        reply,
-        pageByKey(lifecycle.services.leases.list(), request.query, 100, ({ id }) => id),
-      ),
+    async (request, reply) => answer(reply, lifecycle.services.leases.page(request.query)),
   );
   app.put(
     '/handles/:id',

@@ -28,7 +28,7 @@ async function appWith(count: number) {
     },
     leases: {
       reserve: async () => ({ ...shown, token: 'secret' }),
-      list: () => [{ ...shown, worker: null }],
+      page: () => ({ items: [{ ...shown, worker: null }] }),
       renew: () => shown,
     },
   });

@@ -121,7 +121,7 @@ const CALLS: Call[] = [
     url: '/handles',
     bad: { url: '/handles?nope=1', place: 'query/nope' },
     scope: 'read',
-    first: { leases: { list: boom } },
+    first: { leases: { page: boom } },
   },
   {
     method: 'PUT',

@@ -37,7 +37,7 @@ describe('reserve', () => {
     const handle = await t.leases.reserve('m', { ttlSeconds: 0.05 });
     // In the same turn: no timer can have ended it.
     expect(t.store.list()[0]!.leases).toBe(1);
-    await until(() => t.leases.list().length === 0);
+    await until(() => t.leases.page({}).items.length === 0);
     await expect(t.leases.attachReserved(handle.id, handle.token!, worker)).rejects.toMatchObject({
       code: 'HANDLE_EXPIRED',
     });
@@ -50,8 +50,8 @@ describe('reserve', () => {
     const renewed = t.leases.renew(handle.id, 60);
     expect(Date.parse(renewed.expiresAt!)).toBeGreaterThan(Date.now() + 50_000);
     const other = await t.leases.reserve('m', { ttlSeconds: 0.1 });
-    await until(() => t.leases.list().every(({ id }) => id !== other.id));
-    expect(t.leases.list().map(({ id }) => id)).toEqual([handle.id]);
+    await until(() => t.leases.page({}).items.every(({ id }) => id !== other.id));
+    expect(t.leases.page({}).items.map(({ id }) => id)).toEqual([handle.id]);
   });
 
   it('is refused beyond the limit of handles', async () => {
@@ -74,9 +74,23 @@ describe('reserve', () => {
     expect(t.leases.counts()).toEqual({ mmap: 0, dmabuf: 0 });
   });
 
+  it('is listed page by page, by its id', async () => {
+    const made: string[] = [];
+    for (let i = 0; i < 5; i++) made.push((await t.leases.reserve('m', {})).id);
+    const first = t.leases.page({ limit: 3 });
+    const second = t.leases.page({ limit: 3, after: first.next! });
+    const shown = [...first.items, ...second.items];
+    expect(shown.map(({ id }) => id)).toEqual(made.sort());
+    expect(shown[0]).toMatchObject({ model: 'm:latest', worker: null });
+    expect([first.items.length, second.next]).toEqual([3, undefined]);
+    // The one that the page before ended with may be gone.
+    await t.leases.release(first.next!);
+    expect(t.leases.page({ after: first.next! })).toEqual(second);
+  });
+
   it('never shows tokens in the list', async () => {
     await t.leases.reserve('m', {});
-    expect(JSON.stringify(t.leases.list())).not.toContain('token');
+    expect(JSON.stringify(t.leases.page({}).items)).not.toContain('token');
   });
 
   it.each([
@@ -87,7 +101,7 @@ describe('reserve', () => {
     [{ files: ['no such'] }, 'TENSOR_NOT_FOUND'],
   ])('refuses %j with %s', async (request, code) => {
     await expect(t.leases.reserve('m', request)).rejects.toMatchObject({ code });
-    expect(t.leases.list()).toHaveLength(0);
+    expect(t.leases.page({}).items).toHaveLength(0);
   });
 
   it('names only the files that hold the tensors asked for, and the manifest', async () => {

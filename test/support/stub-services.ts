@@ -115,7 +115,7 @@ export function stubServices(overrides: { store?: Partial<ModelStore>; leases?: 
       attach: async () => ({ handle: handle({ expiresAt: null }), fds: [] }),
       attachReserved: async () => ({ handle: handle({ expiresAt: null }), fds: [] }),
       counts: () => ({ mmap: 1, dmabuf: 0 }),
-      list: () => [{ ...handle(), worker: null }],
+      page: () => ({ items: [{ ...handle(), worker: null }] }),
       renew: () => handle(),
       release: async () => {},
       onDraining: () => () => {},
