@@ -211,7 +211,7 @@ export const CONTENT_STATE = {
   FREEING: 6,
   QUARANTINED: 7,
 } as const;
-export const NAME_STATE = { FREE: 0, CLAIMED: 1, USED: 2 } as const;
+export const NAME_STATE = { FREE: 0, CLAIMED: 1, USED: 2, QUARANTINED: 3 } as const;
 export const CHUNK_STATE = { FREE: 0, CLAIMED: 1, USED: 2, PENDING: 3, VALID: 4, QUARANTINED: 5 } as const;
 /** CLAIMED: being written; READY: the operation runs, its arguments say how to finish it. */
 export const INTENT_STATE = { FREE: 0, CLAIMED: 1, READY: 2 } as const;
@@ -247,13 +247,13 @@ export const contentWord: WordSpec = {
 
 export const nameWord: WordSpec = {
   name: 'name_word',
-  doc: 'State of a name bucket. FREE -> CLAIMED(host) -> USED; then only its target changes; CLAIMED(dead) -> USED(nothing). Never FREE again.',
+  doc: 'State of a name bucket. FREE or USED(nothing) -> CLAIMED(host) -> USED(target); CLAIMED(dead) -> USED(nothing), or QUARANTINED(host) while it may only be paused. Never FREE again.',
   bits: [
     bit('state', 0, 3, 'NAME_STATE'),
     bit('content', 3, 20, 'target row; NO_CONTENT = nothing'),
     bit('generation', 23, 25, 'generation of the target row'),
-    bit('host', 48, 4, 'CLAIMED: the host; else 15'),
-    bit('host_generation', 52, 12, 'CLAIMED: low 12 bits of its generation'),
+    bit('host', 48, 4, 'CLAIMED, QUARANTINED: the host; else 15'),
+    bit('host_generation', 52, 12, 'CLAIMED, QUARANTINED: low 12 bits of its generation'),
   ],
 };
 

@@ -9,8 +9,9 @@ type NativeRegistry = InstanceType<typeof native.Registry>;
 
 /** Words per row of `stampContents` and `stampName`; the first is the row's index. */
 const STAMP_WORDS = 10;
-/** Words per name of `listTargets`: bucket, content index, generation. */
-const TARGET_WORDS = 3;
+/** Words per name of `listTargets`: bucket, content index, generation, hash (low, high). */
+const TARGET_WORDS = 5;
+type Words = [bucket: number, index: number, generation: number, hashLow: number, hashHigh: number];
 
 function sameWords(a: Uint32Array, b: Uint32Array): boolean {
   if (a.length !== b.length) return false;
@@ -89,8 +90,8 @@ export interface NamedContent {
 /** Every name that points at a content, by the order of the names. The same array while nothing has changed. */
 export class NameList {
   readonly #native: NativeRegistry;
-  /** Names of buckets, which never change. */
-  readonly #names = new Map<number, string>();
+  /** By bucket, with the hash that the bucket had. */
+  readonly #names = new Map<number, { low: number; high: number; name: string }>();
   #targets: Uint32Array = new Uint32Array();
   #list: readonly NamedContent[] = [];
 
@@ -102,20 +103,24 @@ export class NameList {
     const targets = this.#native.listTargets();
     if (sameWords(targets, this.#targets)) return this.#list;
     const list: NamedContent[] = [];
+    let complete = true;
     for (let at = 0; at < targets.length; at += TARGET_WORDS) {
-      const target = { index: targets[at + 1]!, generation: targets[at + 2]! };
-      list.push({ name: this.#name(targets[at]!), target });
+      const [bucket, index, generation, low, high] = targets.subarray(at, at + TARGET_WORDS) as unknown as Words;
+      const name = this.#name(bucket, low, high);
+      if (name === '') complete = false;
+      else list.push({ name, target: { index, generation } });
     }
     this.#list = list.sort((a, b) => (a.name < b.name ? -1 : 1));
-    this.#targets = targets;
+    // A bucket that got another name while we looked (or is damaged) is looked at again.
+    this.#targets = complete ? targets : new Uint32Array();
     return this.#list;
   }
 
-  #name(bucket: number): string {
+  #name(bucket: number, low: number, high: number): string {
     const known = this.#names.get(bucket);
-    if (known !== undefined) return known;
-    const name = this.#native.readName(bucket);
-    this.#names.set(bucket, name);
+    if (known?.low === low && known.high === high) return known.name;
+    const name = this.#native.readName(bucket, low, high);
+    if (name !== '') this.#names.set(bucket, { low, high, name });
     return name;
   }
 }

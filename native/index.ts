@@ -195,10 +195,10 @@ export interface Registry {
   /** Points a name at a content by one CAS; a target whose content is gone counts as nothing. `expected`: null = must not point anywhere, undefined = whatever. */
   setName(name: string, target: ContentRef | null, expected: ContentRef | null | undefined): NameResult;
   findName(name: string): ContentRef | null;
-  /** Three words for every name that points at a content: its bucket, the content's index and generation. */
+  /** Five words for every name that points at a content: its bucket, the content's index and generation, its hash (low, high). */
   listTargets(): Uint32Array;
-  /** The name of a bucket that `listTargets` has told; it never changes. */
-  readName(bucket: number): string;
+  /** The name of that hash in a bucket that `listTargets` has told; '' when the bucket has another name by now. */
+  readName(bucket: number, hashLow: number, hashHigh: number): string;
 
   /** A copy of every host row that is not FREE, with its index. */
   listHosts(): { index: number; row: Buffer }[];

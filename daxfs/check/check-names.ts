@@ -36,7 +36,15 @@ export function nameOf(row: Row): string | null {
 
 const isUsed = ({ bits }: Row) => bits.state === NAME_STATE.USED;
 const hashAt = ({ bytes }: Row) => bytes.readBigUInt64LE(at.hash);
-const hasName = (row: Row) => isUsed(row) && hashAt(row) !== 0n && nameOf(row) !== null;
+const pointsAtNothing = ({ bits }: Row) => bits.content === NO_CONTENT;
+
+/** A bucket that points at nothing, or at a content that is gone, has no name: its bytes are what the last one left. */
+function hasName(row: Row, { contents }: Tables): boolean {
+  if (!isUsed(row) || pointsAtNothing(row) || hashAt(row) === 0n || nameOf(row) === null) return false;
+  const { content = NO_CONTENT, generation } = row.bits;
+  const target = contents.get(content)?.bits;
+  return target === undefined || (target.state !== CONTENT_STATE.FREE && target.generation === generation);
+}
 
 type Add = (code: CheckCode, message: string, more?: bigint) => void;
 
@@ -53,7 +61,7 @@ function adder(found: FindingList, row: Row): Add {
 /** What the state allows; false when nothing else in the bucket means anything. */
 function checkState(row: Row, tables: Tables, add: Add): boolean {
   const { state = 0, host = NO_HOST } = row.bits;
-  if (state > NAME_STATE.USED) {
+  if (state > NAME_STATE.QUARANTINED) {
     add('NAME_STATE', `Name bucket ${row.index} has state ${state}.`);
     return false;
   }
@@ -64,7 +72,7 @@ function checkState(row: Row, tables: Tables, add: Add): boolean {
     );
     return false;
   }
-  if (state === NAME_STATE.CLAIMED) {
+  if (state === NAME_STATE.CLAIMED || state === NAME_STATE.QUARANTINED) {
     checkClaim(row, tables, add);
     return false;
   }
@@ -82,15 +90,14 @@ function checkClaim(row: Row, tables: Tables, add: Add): void {
     return;
   }
   const generation = tables.hosts.find(({ index }) => index === host)?.bits.generation ?? 0;
-  const live = tables.liveness(host, generation) === 'live' && (generation & 0xfff) === low;
+  const claimed = row.bits.state === NAME_STATE.CLAIMED;
+  const live = claimed && tables.liveness(host, generation) === 'live' && (generation & 0xfff) === low;
   if (!live) add('NAME_DEAD_CLAIM', `Name bucket ${row.index} was claimed by host row ${host}, which is gone.`);
 }
 
-/** A bucket without a name yet has length 0 and points to nothing. */
 function checkText(row: Row, add: Add): void {
   const length = row.bytes.readUInt32LE(at.length);
-  const nameless = length === 0 && row.bits.content === NO_CONTENT;
-  if (nameless) {
+  if (pointsAtNothing(row)) {
     if ((hashAt(row) & 1n) === 0n) add('NAME_HASH', `Name bucket ${row.index} has an even hash.`);
     return;
   }
@@ -144,7 +151,7 @@ function checkProbes(tables: Tables, found: FindingList): void {
   const taken = new Set(tables.names.filter((row) => hashAt(row) !== 0n).map(({ index }) => index));
   const gaps = gapsBefore(taken, buckets);
   const seen = new Map<string, Row>();
-  for (const row of tables.names.filter(hasName)) {
+  for (const row of tables.names.filter((one) => hasName(one, tables))) {
     const name = nameOf(row)!;
     const distance = (row.index - homeOfHash(hashAt(row), buckets) + buckets) % buckets;
     if (distance > (gaps.get(row.index) ?? 0))
@@ -184,7 +191,9 @@ function gapsBefore(taken: ReadonlySet<number>, buckets: number): Map<number, nu
 }
 
 function checkNameless(tables: Tables, found: FindingList): void {
-  const named = new Set(tables.names.filter(hasName).map(({ bits }) => `${bits.content}@${bits.generation}`));
+  const named = new Set(
+    tables.names.filter((row) => hasName(row, tables)).map(({ bits }) => `${bits.content}@${bits.generation}`),
+  );
   for (const entry of tables.contents.values()) {
     if (entry.bits.state !== CONTENT_STATE.READY || !isFollowable(entry)) continue;
     if (named.has(`${entry.index}@${entry.bits.generation}`)) continue;

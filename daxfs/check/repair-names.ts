@@ -130,7 +130,7 @@ class NameRepair {
     this.#blank(row);
   }
 
-  /** A bucket without a name that points to nothing: the next name of its hash takes it. */
+  /** A bucket without a name that points to nothing: the next name that comes by takes it. */
   #blank(row: Row): void {
     this.#point(row, nothing);
     this.#mapping.write(row.offset + at.length, encode32(0));

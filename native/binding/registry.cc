@@ -442,18 +442,24 @@ Napi::Value RegistryObject::ListTargets(Info info) {
   Core* core = Open(info.Env());
   std::vector<uint32_t> out;
   for (uint32_t index = 0; core != nullptr && index < core->names().count(); index++) {
-    if (const auto to = core->names().TargetAt(index)) out.insert(out.end(), {index, to->index, to->generation});
+    const auto named = core->names().At(index);
+    if (!named) continue;
+    const auto [target, hash] = *named;
+    const auto low = static_cast<uint32_t>(hash), high = static_cast<uint32_t>(hash >> 32);
+    out.insert(out.end(), {index, target.index, target.generation, low, high});
   }
   return ToArray(info.Env(), out);
 }
 
 Napi::Value RegistryObject::ReadName(Info info) {
   Core* core = Open(info.Env());
-  uint64_t index;
+  uint64_t index, low, high;
   if (core == nullptr) return info.Env().Undefined();
-  if (!GetNumber(info[0], "index", core->names().count() - 1, index)) return info.Env().Undefined();
+  if (!GetNumber(info[0], "index", core->names().count() - 1, index) || !GetNumber(info[1], "low", UINT32_MAX, low) ||
+      !GetNumber(info[2], "high", UINT32_MAX, high))
+    return info.Env().Undefined();
   char name[sizeof(layout::NameRow::name)];
-  return Napi::String::New(info.Env(), name, core->names().NameAt(static_cast<uint32_t>(index), name));
+  return Napi::String::New(info.Env(), name, core->names().NameAt(static_cast<uint32_t>(index), high << 32 | low, name));
 }
 
 void RegistryObject::Init(Napi::Env env, Napi::Object exports) {

@@ -153,7 +153,9 @@ class World {
     char name[200];
     for (uint32_t i = 0; i < geometry->host_count; i++) registry.hosts().Copy(i, host);
     for (uint32_t i = 0; i < geometry->content_count; i++) registry.contents().Copy(i, content);
-    for (uint32_t i = 0; i < geometry->name_count; i++) registry.names().NameAt(i, name);
+    for (uint32_t i = 0; i < geometry->name_count; i++) {
+      if (const auto named = registry.names().At(i)) registry.names().NameAt(i, named->hash, name);
+    }
     registry.names().Find("a:latest");
     registry.chunks().Stats();
   }

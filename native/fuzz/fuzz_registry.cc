@@ -174,6 +174,7 @@ class World {
     layout::HostRow row;
     char name[200];
     uint64_t runs = 0;
+    const uint32_t index = op == 9 ? input.U8() % kNames : 0;
     switch (op) {
       case 0: host.contents().Copy(input.U8() % kContents, content); return;
       case 1: host.contents().StampOf(input.U8() % kContents); return;
@@ -183,9 +184,11 @@ class World {
       case 5: host.hosts().Beat(host.self()); return;
       case 6:
       case 7: host.names().Find(Name(input)); return;
-      case 8: host.names().TargetAt(input.U8() % kNames); return;
+      case 8: (void)host.names().At(input.U8() % kNames); return;
       case 9:
-        if (host.names().NameAt(input.U8() % kNames, name) > layout::kModelNameBytesMax) Hostile::Fail("a name is too long");
+        if (const auto named = host.names().At(index)) {
+          if (host.names().NameAt(index, named->hash, name) > layout::kModelNameBytesMax) Hostile::Fail("a name is too long");
+        }
         return;
       case 10: host.chunks().Stats(); return;
       case 11:

@@ -37,7 +37,7 @@ inline constexpr uint32_t kModelNameBytesMax = 0xc2;  // longest name[:tag] in b
 inline constexpr uint32_t kRegistryFormatVersion = 0x1;  // version of everything marked ours
 inline constexpr uint64_t kLocatorMagic = 0x3145565253584144;
 inline constexpr uint64_t kRegistryMagic = 0x3153474552584144;
-inline constexpr uint64_t kFingerprint = 0x65933c0c943a1adb;
+inline constexpr uint64_t kFingerprint = 0xf532af2bb9a93e10;
 inline constexpr uint64_t kNoHost = 15;
 inline constexpr uint64_t kNoContent = 0xfffff;
 
@@ -63,6 +63,7 @@ enum class NameState : uint64_t {
   kFree = 0,  // stored: do not change
   kClaimed = 1,  // stored: do not change
   kUsed = 2,  // stored: do not change
+  kQuarantined = 3,  // stored: do not change
 };
 
 enum class ChunkState : uint64_t {
@@ -113,13 +114,13 @@ inline constexpr Bits kHostGeneration{23, 16};  // generation of the claiming ho
 inline constexpr Bits kGeneration{39, 25};  // grows each time the row is freed
 }  // namespace content_word
 
-/// State of a name bucket. FREE -> CLAIMED(host) -> USED; then only its target changes; CLAIMED(dead) -> USED(nothing). Never FREE again.
+/// State of a name bucket. FREE or USED(nothing) -> CLAIMED(host) -> USED(target); CLAIMED(dead) -> USED(nothing), or QUARANTINED(host) while it may only be paused. Never FREE again.
 namespace name_word {
 inline constexpr Bits kState{0, 3};  // NAME_STATE
 inline constexpr Bits kContent{3, 20};  // target row; NO_CONTENT = nothing
 inline constexpr Bits kGeneration{23, 25};  // generation of the target row
-inline constexpr Bits kHost{48, 4};  // CLAIMED: the host; else 15
-inline constexpr Bits kHostGeneration{52, 12};  // CLAIMED: low 12 bits of its generation
+inline constexpr Bits kHost{48, 4};  // CLAIMED, QUARANTINED: the host; else 15
+inline constexpr Bits kHostGeneration{52, 12};  // CLAIMED, QUARANTINED: low 12 bits of its generation
 }  // namespace name_word
 
 /// State of a chunk. Resident: FREE -> CLAIMED(host, content) -> USED(content) -> FREE; CLAIMED(dead) -> FREE, or QUARANTINED(host) while it may only be paused. A free word is 0. Cached blocks: FREE -> PENDING(host) -> VALID(mask) -> FREE.

@@ -119,7 +119,7 @@ class Registry {
   // ------------------------------------------------------------------------------------------------------- recovery
 
   /// Undoes what dead generations of `row` left: contents, then chunks, then names; then the row is FREE, or LAPSED
-  /// while a pin or a quarantined chunk still names it. Every step is a CAS from exactly what was seen, so a recovery
+  /// while a pin or something quarantined still names it. Every step is a CAS from exactly what was seen, so a recovery
   /// cut short is finished by the next one, and two at once do no harm.
   Recovered Recover(uint32_t row, Proof proof) {
     Recovered done;
@@ -133,14 +133,14 @@ class Registry {
       if (undone.freeing) FinishFree(*undone.freeing);
     }
     done.chunks = chunks_.SweepDead(hosts_, row, proven);
-    for (uint32_t i = 0; i < names_.count(); i++) done.names += names_.UndoDeadClaim(i, row);
+    for (uint32_t i = 0; i < names_.count(); i++) done.names += names_.UndoDeadClaim(i, row, proven);
     // Only while the row is RECOVERING(self), when no successor can attach to it: its pins are under the same bit.
     if (proof == Proof::kGone && turn == HostTable<A>::Turn::kMine) done.pins = contents_.ClearPins(row);
     if (turn == HostTable<A>::Turn::kMine) hosts_.EndRecovery(row, self_, Referenced(row));
     return done;
   }
 
-  /// True while a claim, a pin or a quarantined chunk names the row.
+  /// True while a claim, a pin or something quarantined names the row.
   bool Referenced(uint32_t row) const {
     for (uint32_t i = 0; i < contents_.count(); i++) {
       if (contents_.NamesHost(i, row)) return true;

@@ -143,6 +143,11 @@ inline uint64_t ClaimedName(HostRef host) {
          w::kHost.set(0, host.row) | w::kHostGeneration.set(0, host.generation);
 }
 
+/// In the hands of a host that was taken for dead and may only be paused.
+inline uint64_t QuarantinedName(HostRef host) {
+  return layout::name_word::kState.set(ClaimedName(host), static_cast<uint64_t>(NameState::kQuarantined));
+}
+
 inline uint64_t UsedName(std::optional<ContentRef> target) {
   namespace w = layout::name_word;
   const ContentRef to = target.value_or(ContentRef{});

@@ -102,12 +102,21 @@ class World {
     return count;
   }
 
+  /// Buckets with that name that point at something.
   uint32_t BucketsOf(std::string_view name) {
     uint32_t count = 0;
-    auto* rows = reinterpret_cast<layout::NameRow*>(memory_ + geometry_.names);
+    char bytes[sizeof(layout::NameRow::name)];
     for (uint32_t i = 0; i < geometry_.name_count; i++) {
-      count += rows[i].name_len == name.size() && std::memcmp(rows[i].name, name.data(), name.size()) == 0;
+      const auto named = host(2).names().At(i);
+      const uint32_t length = named ? host(2).names().NameAt(i, named->hash, bytes) : 0;
+      count += length > 0 && std::string_view(bytes, length) == name;
     }
+    return count;
+  }
+
+  uint32_t BucketsIn(words::NameState state) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < geometry_.name_count; i++) count += words::StateOfName(Bucket(i)->word) == state;
     return count;
   }
 

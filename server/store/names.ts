@@ -114,7 +114,7 @@ export class Names {
     if (outcome === 'full') {
       throw serverError(
         'MODEL_ROWS_FULL',
-        'The name table of the region is full; use a name that was used before, or make a region with "daxserve region create --names N".',
+        'The name table of the region is full; delete names, or make a region with "daxserve region create --names N".',
       );
     }
     return outcome === 'set';

@@ -4,11 +4,11 @@
  * DAXSERVE_FUZZ_ROUNDS, replay with DAXSERVE_SEED.
  */
 import { expect, it } from 'vitest';
+import { runToEnd } from '../../daxfs/pace.ts';
 import { type ByteSource, bufferSource } from '../../loaders/byte-source.ts';
 import { LoaderError } from '../../loaders/errors.ts';
 import { type GgufHeader, readGguf } from '../../loaders/gguf.ts';
 import { decodeManifest, encodeManifest } from '../../loaders/manifest.ts';
-import { runToEnd } from '../../daxfs/pace.ts';
 import { readSafetensors } from '../../loaders/safetensors.ts';
 import { shardIndexSteps } from '../../loaders/shard-index.ts';
 import type { TensorInfo } from '../../loaders/tensor.ts';

@@ -225,6 +225,21 @@ describe('names', () => {
     expect(one.registry.names()).toHaveLength(1);
   });
 
+  it('come and go without end in the buckets that there are, and lists follow', () => {
+    const a = publishOne(one, 1);
+    const { names } = one.region.header.geometry;
+    const held: string[] = [];
+    for (let i = 0; i < 5 * names; i++) {
+      const name = `n${i}:latest`;
+      expect(one.registry.setName(name, a, null)).toEqual({ outcome: 'set', previous: null });
+      held.push(name);
+      if (held.length <= names / 2) continue;
+      expect(two.registry.setName(held.shift()!, null, a)).toEqual({ outcome: 'set', previous: a });
+      expect(two.registry.names().map(({ name: listed }) => listed)).toEqual([...held].sort());
+      expect(two.registry.findName(name)).toEqual(a);
+    }
+  });
+
   it('give the same object while its row has not changed, and another when it has or the name moves', () => {
     const [a, b] = [publishOne(one, 1), publishOne(one, 2)];
     one.registry.setName('org/m:latest', a);
