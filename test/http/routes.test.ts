@@ -245,18 +245,6 @@ each('%s asks for its scope where tokens are in force', async (_title, call) => 
   if (guarded) expect(none.headers['www-authenticate']).toContain('Bearer');
 });
 
-test.each([
-  ['POST', '/models', { source: '/m', name: 'a b' }, 'body/name'],
-  ['GET', '/models/-m', undefined, 'path/name'],
-  ['POST', '/models', { source: '/m', name: 'a'.repeat(70) }, 'body/name'],
-] as const)('a bad model name is refused in words: %s %s', async (method, url, payload, place) => {
-  const { app } = await testApp(services());
-  const response = await app.inject({ method, url, ...(payload && { payload }) });
-  expect([response.statusCode, response.json()]).toMatchObject([400, { code: 'SERVER_BAD_REQUEST', place }]);
-  const { detail } = response.json() as { detail: string };
-  expect(detail).toMatch(/^\S+ is no model name; use .*letters, digits.* such as org\/model:v1\.$/);
-});
-
 each('%s names the place of a mistake', async (_title, call) => {
   if (!call.bad) return;
   const { app } = await testApp(services());
