@@ -50,6 +50,7 @@ export interface Content {
   revision: string | null;
   /** The rule that the row breaks: nothing in it may be followed. */
   corrupt?: string;
+  corruptRule?: ContentRule;
 }
 
 /** What publishing writes. */
@@ -233,8 +234,8 @@ export function decodeContent(index: number, row: Buffer, checksum: bigint, chun
   if (content.state === 'unknown') return { ...content, ...nothing, corrupt: 'the state is unknown' };
   // A row that a lapsed host was loading has nothing to follow either.
   if (!PUBLISHED.has(content.state) || content.claimHost !== null) return { ...content, ...nothing };
-  const corrupt = brokenContentRule(row, checksum, chunkCount)?.text;
-  return corrupt === undefined ? content : { ...content, ...nothing, corrupt };
+  const broken = brokenContentRule(row, checksum, chunkCount);
+  return broken ? { ...content, ...nothing, corrupt: broken.text, corruptRule: broken.rule } : content;
 }
 
 const imageRow = (image: ContentImage | undefined) => ({

@@ -255,6 +255,8 @@ export interface Overlay {
     poolAllocated: number;
     bucketCount: number;
   };
+  /** Buckets that are not free, counted on a native thread. */
+  bucketsUsed(): Promise<number>;
   stat(path: string | Uint8Array, follow: boolean): OverlayStat | Errno;
   statInode(ino: number): OverlayStat | Errno;
   /** @param flags O_* of open(2) */

@@ -50,6 +50,11 @@ function counters(registry: Registry) {
     loadErrors: counter(registry, 'model_load_errors_total', 'Loads that failed, by error code.', ['reason']),
     evictions: counter(registry, 'model_evicted_bytes_total', 'Bytes of contents evicted to make room.'),
     expired: counter(registry, 'leases_expired_total', 'Leases that ended at their time limit.'),
+    checksums: counter(
+      registry,
+      'checksum_failures_total',
+      'Loads that read back other bytes than they wrote, and content rows with a wrong checksum.',
+    ),
     recovered: counter(registry, 'recovered_claims_total', 'Claims of dead hosts that were undone.', ['kind']),
   };
 }
@@ -67,6 +72,8 @@ function gauges(registry: Registry) {
     residentBytes: modelGauge(registry, 'model_resident_bytes', 'Bytes of a model that are in the region.'),
     loading: gauge(registry, 'loads_in_progress', 'Loads that run now.'),
     leases: gauge(registry, 'leases', 'Leases held now.', ['kind']),
+    overlayBuckets: gauge(registry, 'overlay_used_buckets', 'Buckets in use in the table of the front.'),
+    overlayPool: gauge(registry, 'overlay_pool_used_bytes', 'Bytes of the pool of the front that were handed out.'),
     hosts: gauge(registry, 'hosts', 'Hosts attached to the region.', ['state']),
   };
 }
@@ -95,7 +102,7 @@ export class Metrics {
   /** The text of one scrape. */
   async scrape(): Promise<string> {
     const services = this.#lifecycle.peek();
-    if (services) this.#snapshot(services);
+    if (services) await this.#snapshot(services);
     return this.#registry.metrics();
   }
 
@@ -113,18 +120,20 @@ export class Metrics {
 
   /** Listener for ModelStore.onEvent. */
   readonly onStoreEvent = (event: StoreEvent): void => {
-    const { loadSeconds, loadBytes, loadErrors, evictions, recovered, expired } = this.#counters;
+    const { loadSeconds, loadBytes, loadErrors, evictions, checksums, recovered, expired } = this.#counters;
     if (event.type === 'phase') loadSeconds.observe({ phase: event.phase }, event.seconds);
     else if (event.type === 'loaded') loadBytes.inc({ source: event.scheme }, event.bytes);
     else if (event.type === 'load-failed') loadErrors.inc({ reason: event.reason });
     else if (event.type === 'evicted') evictions.inc(event.bytes);
+    else if (event.type === 'checksum-failed') checksums.inc();
     else if (event.type === 'recovered') recovered.inc({ kind: event.kind }, event.count);
     else expired.inc();
   };
 
-  #snapshot({ store, leases, region }: Services): void {
+  async #snapshot({ store, leases, region }: Services): Promise<void> {
     this.#snapshotModels(store.list());
     this.#snapshotRegion(region);
+    await this.#snapshotOverlay(region);
     for (const [kind, count] of Object.entries(leases.counts())) this.#gauges.leases.set({ kind }, count);
   }
 
@@ -142,6 +151,13 @@ export class Metrics {
     for (const [state, count] of counts)
       for (const placement of PLACEMENTS) byState.set({ state, placement }, count[placement]);
     loading.set((counts.get('loading')?.resident ?? 0) + (counts.get('loading')?.cached ?? 0));
+  }
+
+  /** A damaged front has no such numbers: what is shown stays as it was. */
+  async #snapshotOverlay(region: Services['region']): Promise<void> {
+    const { usedBuckets, poolUsedBytes } = await region.overlay();
+    if (usedBuckets !== undefined) this.#gauges.overlayBuckets.set(usedBuckets);
+    if (poolUsedBytes !== undefined) this.#gauges.overlayPool.set(poolUsedBytes);
   }
 
   #snapshotRegion(region: Services['region']): void {

@@ -1,12 +1,15 @@
 /** What the HTTP layer and the metrics see of the region. */
+import { FrontUse, type PoolUse } from '../daxfs/front-use.ts';
 import type { Region } from '../daxfs/region.ts';
 import type { Registry } from '../daxfs/registry.ts';
 import type { HostInfo, RegionInfo } from './schemas/region.ts';
 
-/** Both calls are cheap: no locks, at most one walk over the chunk words. */
+/** No call takes locks, or more of the event loop than one walk over the chunk words. */
 export interface RegionView {
   info(): RegionInfo;
   hosts(): HostInfo[];
+  /** As FrontUse says; undefined where the front is damaged. */
+  overlay(): Promise<{ usedBuckets: number | undefined; poolUsedBytes: number | undefined }>;
 }
 
 /** 32 hex digits as people write a UUID. */
@@ -14,10 +17,15 @@ function hyphenated(hex: string): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
-function areasOf(facts: ReturnType<Region['info']>, usedChunks: number): RegionInfo['areas'] {
-  const { front, registry, chunks } = facts;
+function areasOf(
+  { front, registry, chunks }: ReturnType<Region['info']>,
+  pool: PoolUse | undefined,
+  usedChunks: number,
+): RegionInfo['areas'] {
+  // Table and headers are used from the start.
+  const used = pool && { used: front.sizeBytes - pool.bytes + pool.usedBytes };
   return [
-    { area: 'front', offset: front.offset, size: front.sizeBytes },
+    { area: 'front', offset: front.offset, size: front.sizeBytes, ...used },
     { area: 'registry', offset: registry.offset, size: registry.sizeBytes },
     {
       area: 'chunks',
@@ -30,7 +38,9 @@ function areasOf(facts: ReturnType<Region['info']>, usedChunks: number): RegionI
 
 /** The view of an open region. Needs no attached host. */
 export function regionView(region: Region, registry: Registry): RegionView {
+  const front = new FrontUse(region);
   return {
+    overlay: async () => ({ poolUsedBytes: front.pool()?.usedBytes, usedBuckets: await front.bucketsUsed() }),
     info: () => {
       const facts = region.info();
       const { chunkBytes } = facts.chunks;
@@ -48,7 +58,7 @@ export function regionView(region: Region, registry: Registry): RegionView {
         coherence: facts.coherence,
         kernelMountable: facts.kernelMountable,
         readOnly: facts.readOnly,
-        areas: areasOf(facts, total - free),
+        areas: areasOf(facts, front.pool(), total - free),
         capacities: facts.capacities,
         chunkBytes,
         freeBytes: free * chunkBytes,

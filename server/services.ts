@@ -77,6 +77,8 @@ export type StoreEvent =
   | { type: 'load-failed'; reason: string }
   | { type: 'evicted'; bytes: number }
   | { type: 'recovered'; kind: 'content' | 'chunk' | 'name' | 'host-bit'; count: number }
+  /** A load that read back other bytes than it wrote, or a row of the content table. */
+  | { type: 'checksum-failed' }
   | { type: 'lease-expired' };
 
 export type LoadOutcome = 'hit' | 'joined' | 'miss';

@@ -133,6 +133,7 @@ class OverlayObject : public Napi::ObjectWrap<OverlayObject> {
 
  private:
   Napi::Value Facts(Info info);
+  Napi::Value BucketsUsed(Info info);
   Napi::Value Stat(Info info);
   Napi::Value StatInode(Info info);
   Napi::Value Open(Info info);
@@ -236,6 +237,18 @@ Napi::Value OverlayObject::Facts(Info info) {
   out.Set("poolAllocated", Number(info.Env(), static_cast<double>(allocated)));
   out.Set("bucketCount", Number(info.Env(), static_cast<double>(parts.view.table.count)));
   return out;
+}
+
+// A promise, for a table may have gigabytes.
+Napi::Value OverlayObject::BucketsUsed(Info info) {
+  if (Home(info.Env()) == nullptr) return info.Env().Undefined();
+  auto used = std::make_shared<double>(0);
+  JobSpec job{"daxserve.buckets", {}, [used](Napi::Env env) { return Number(env, *used); }};
+  job.work = [home = home_, used](const Report&) {
+    *used = static_cast<double>(CountUsed<RealAtom>(home->parts().view.table, home->kind()));
+    return Status::Ok();
+  };
+  return StartJob(info.Env(), std::move(job));
 }
 
 // Arguments (path, follow).
@@ -433,6 +446,7 @@ void OverlayObject::Init(Napi::Env env, Napi::Object exports) {
   const auto member = static_cast<napi_property_attributes>(napi_writable | napi_configurable);
   exports.Set("Overlay", DefineClass(env, "Overlay",
                                      {InstanceMethod<&OverlayObject::Facts>("facts", member),
+                                      InstanceMethod<&OverlayObject::BucketsUsed>("bucketsUsed", member),
                                       InstanceMethod<&OverlayObject::Stat>("stat", member),
                                       InstanceMethod<&OverlayObject::StatInode>("statInode", member),
                                       InstanceMethod<&OverlayObject::Open>("open", member),

@@ -28,6 +28,22 @@ struct BucketRef {
   uint64_t value = 0;
 };
 
+/// Buckets that are not free. Reads the whole table; while others write, what was so at some moment of each bucket's own.
+template <typename A>
+uint64_t CountUsed(TableView view, FrontKind kind) {
+  uint64_t used = 0;
+  for (uint64_t at = 0; at < view.count; at++) {
+    const Pair& bucket = view.buckets[at];
+    // @atomic bucket  relaxed: a number for people
+    if (kind == FrontKind::kKernel) {
+      used += A::Load(&bucket.lo, std::memory_order_relaxed) != 0;
+    } else if (at % kBinCells != kBinBuckets) {
+      used += private_value::kState.get(A::Load(&bucket.hi, std::memory_order_relaxed)) != private_value::kDeleted;
+    }
+  }
+  return used;
+}
+
 enum class FindResult { kAbsent, kFound };
 /// kBusy: an upper bound on retries was reached against a storm of other writers.
 enum class InsertResult { kInserted, kExists, kFull, kBusy };

@@ -6,7 +6,9 @@ export const Area = Type.Object({
   area: oneOf(['front', 'registry', 'chunks'], 'part of the region'),
   offset: integer('bytes from the start of the region'),
   size: integer('bytes'),
-  used: Type.Optional(integer('bytes in use; absent where nothing counts them')),
+  used: Type.Optional(
+    integer('bytes in use; of the front, up to the last that was ever used; absent where nothing counts them'),
+  ),
 });
 
 export const RegionInfo = Type.Object({

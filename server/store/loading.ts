@@ -120,6 +120,7 @@ function end(context: StoreContext, job: LoadJob, error: unknown): void {
     ? { code: 'MODEL_CANCELLED', detail: 'The load was cancelled; post it again.' }
     : failure(error);
   context.emit({ type: 'load-failed', reason: job.error.code });
+  if (job.error.code === 'INGEST_VERIFY_FAILED') context.emit({ type: 'checksum-failed' });
   const fields = { event: cancelled ? 'model.cancelled' : 'model.failed', model: job.name.full, code: job.error.code };
   context.log.warn(cancelled ? fields : { ...fields, err: error }, job.error.detail);
 }

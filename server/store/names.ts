@@ -43,7 +43,9 @@ export class Names {
   }
 
   content(ref: ContentRef): Content | undefined {
-    return isShown(this.#context.registry.content(ref.index), ref);
+    const content = this.#context.registry.content(ref.index);
+    if (content) this.#context.damage.look(content);
+    return isShown(content, ref);
   }
 
   /** As `find`, for looking up; whoever then hands out the bytes looks again. */

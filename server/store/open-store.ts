@@ -5,6 +5,7 @@ import type { SourcePolicy } from '../../loaders/index.ts';
 import { RegionLeaseBook } from '../leases.ts';
 import type { StoreEvent } from '../services.ts';
 import { ContentViews } from './content-views.ts';
+import { Damage } from './damage.ts';
 import { type Fenced, fenceHost } from './fencing.ts';
 import { Gate } from './gate.ts';
 import { Holds } from './holds.ts';
@@ -61,7 +62,9 @@ export async function openStore(options: OpenStoreOptions): Promise<OpenedStore>
     const holds = new Holds(region, registry);
     const views = new ContentViews(region, holds);
     const gate = new Gate(loadsMax);
-    const context: StoreContext = { region, registry, holds, views, gate, sources, evict, deadAfterMs, log, now, emit };
+    const damage = new Damage({ emit, log });
+    const told = { damage, log, emit, now };
+    const context: StoreContext = { region, registry, holds, views, gate, sources, evict, deadAfterMs, ...told };
     const store = new RegionModelStore(context, events);
     const reaper = new Reaper(context, {
       onDraining: (content) => store.tellDraining(content),

@@ -59,7 +59,7 @@ export class Reaper {
 
   /** One pass over hosts and contents. Costs little when nothing has changed. */
   sweep(): void {
-    const { registry, holds, views } = this.#context;
+    const { registry, holds, views, damage } = this.#context;
     const hosts = registry.hosts();
     for (const host of hosts) if (this.#isDead(host)) this.#bury(host);
     const elsewhere = hosts.filter(({ bootId }) => bootId !== this.#kernel);
@@ -68,6 +68,7 @@ export class Reaper {
       else if (host.state !== 'lapsed') this.#lapse(host);
     }
     for (const content of registry.contents()) {
+      damage.look(content);
       if (content.state === 'ready') holds.settle(content);
       if (content.state !== 'draining') continue;
       if (holds.count(content) > 0) this.#hooks.onDraining(content);

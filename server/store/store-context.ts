@@ -3,6 +3,7 @@ import type { Region, Registry } from '../../daxfs/index.ts';
 import type { SourcePolicy } from '../../loaders/index.ts';
 import type { StoreEvent } from '../services.ts';
 import type { ContentViews } from './content-views.ts';
+import type { Damage } from './damage.ts';
 import type { Gate } from './gate.ts';
 import type { Holds } from './holds.ts';
 
@@ -18,6 +19,7 @@ export interface StoreContext {
   readonly registry: Registry;
   readonly holds: Holds;
   readonly views: ContentViews;
+  readonly damage: Damage;
   /** Loads that read and copy at the same time. */
   readonly gate: Gate;
   readonly sources: SourcePolicy;

@@ -174,7 +174,7 @@ const checkProblem = Compile(Problem);
 
 function services({ store, leases, region, fence }: NonNullable<Call['first']> = {}) {
   const stub = stubServices({ ...(store && { store }), ...(leases && { leases }) });
-  return { ...stub, ...(region && { region: { info: boom, hosts: boom } }), ...(fence && { fence }) };
+  return { ...stub, ...(region && { region: { ...stub.region, info: boom, hosts: boom } }), ...(fence && { fence }) };
 }
 
 type Testing = Awaited<ReturnType<typeof testApp>>['app'];

@@ -121,7 +121,7 @@ export function stubServices(overrides: { store?: Partial<ModelStore>; leases?: 
       onDraining: () => () => {},
       ...overrides.leases,
     },
-    region: { info: () => REGION, hosts: () => [HOST] },
+    region: { info: () => REGION, hosts: () => [HOST], overlay: async () => ({ usedBuckets: 3, poolUsedBytes: 4096 }) },
     fence: async (name) => ({ name, contents: 0, chunks: 0, names: 0, pins: 0 }),
   };
 }
