@@ -275,10 +275,14 @@ class Ingest {
     }
   }
 
-  /** A ready content with the same digest and, compared byte for byte, the same files. */
+  /**
+   * A ready content with the same digest and, compared byte for byte, the same files. Not one of another revision: a worker
+   * that asks for the revision that was loaded must find it.
+   */
   async #findTwin(digest: string, images: readonly PlacedImage[]): Promise<ContentRef | undefined> {
     for (const content of this.#registry.contents()) {
       if (content.digest !== digest || content.state !== 'ready' || content.index === this.#ref.index) continue;
+      if (this.#source.revision !== null && content.revision !== this.#source.revision) continue;
       const ref = { index: content.index, generation: content.generation };
       if (await this.#sameBytes(ref, images)) return ref;
     }

@@ -1,5 +1,5 @@
 /** Goal: a model is loaded once, named once, and its bytes come back when nobody uses them. Method: a real region, real files. */
-import { closeSync, readFileSync, truncateSync } from 'node:fs';
+import { closeSync, mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { contentFiles } from '../../daxfs/index.ts';
 import type { ModelStore } from '../../server/services.ts';
@@ -55,13 +55,29 @@ describe('load', () => {
     const free = t.freeChunks();
     const copy = t.model('copy', 4, 5);
     // The path in the content is part of the identity of its bytes, so the copy lies in a directory of its own.
-    const { mkdirSync, renameSync } = await import('node:fs');
     mkdirSync(`${t.dir}/other`);
     renameSync(copy, `${t.dir}/other/a.safetensors`);
     const { model } = await loaded(t.store, `${t.dir}/other/a.safetensors`, 'twin');
     expect(model.state).toBe('ready');
     expect(t.freeChunks()).toBe(free);
     expect((await t.store.load({ source: `${t.dir}/other/a.safetensors`, name: 'twin' })).outcome).toBe('hit');
+  });
+
+  it('keeps the revision that was asked for, also of bytes that are there under another one', async () => {
+    const source = t.model('a', 2);
+    await loaded(t.store, source, 'plain');
+    for (const revision of ['v1', 'v2']) {
+      await t.store.load({ source, name: revision, revision });
+      expect(await t.store.settled(revision)).toMatchObject({ state: 'ready', revision });
+      await t.leases.reserve(revision, { revision });
+    }
+    expect(new Set(['plain', 'v1', 'v2'].map((name) => t.store.names.find(`${name}:latest`)?.index)).size).toBe(3);
+    // Whoever names no revision takes what is there.
+    mkdirSync(`${t.dir}/other`);
+    renameSync(source, `${t.dir}/other/a.safetensors`);
+    const free = t.freeChunks();
+    await loaded(t.store, `${t.dir}/other/a.safetensors`, 'again');
+    expect(t.freeChunks()).toBe(free);
   });
 
   it('refuses other content under a name in use', async () => {
@@ -79,7 +95,6 @@ describe('load', () => {
     expect(model.state).toBe('failed');
     expect(model.error?.code).toMatch(/^SAFETENSORS_/);
     expect(t.freeChunks()).toBe(free);
-    const { writeFileSync } = await import('node:fs');
     writeFileSync(source, whole);
     expect((await loaded(t.store, source, 'a')).model.state).toBe('ready');
   });
@@ -135,7 +150,6 @@ describe('load', () => {
   });
 
   it('spreads a content over several images when no run is long enough', async () => {
-    const { mkdirSync, renameSync } = await import('node:fs');
     for (const name of ['x', 'y', 'z']) await loaded(t.store, t.model(name, 14), name);
     await t.store.remove('x', { drain: false });
     await t.store.remove('z', { drain: false });
@@ -231,7 +245,6 @@ describe('names', () => {
 describe('restart', () => {
   it('finds every ready model without its source', async () => {
     const { model } = await loaded(t.store, t.model('a', 4), 'a');
-    const { rmSync } = await import('node:fs');
     rmSync(`${t.dir}/a.safetensors`);
     await t.restart();
     expect(await t.store.get('a')).toMatchObject({ state: 'ready', digest: model.digest });
