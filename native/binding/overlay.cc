@@ -148,6 +148,7 @@ class OverlayObject : public Napi::ObjectWrap<OverlayObject> {
   Napi::Value Chmod(Info info);
   Napi::Value Chown(Info info);
   Napi::Value Truncate(Info info);
+  Napi::Value TruncateSync(Info info);
   Napi::Value Recover(Info info);
   Napi::Value ReadSync(Info info) { return Now(info, ReadInto, false, false); }
   Napi::Value ReadCachedSync(Info info) { return Now(info, ReadCached, false, false); }
@@ -398,6 +399,13 @@ Napi::Value OverlayObject::Truncate(Info info) {
   return StartJob(info.Env(), std::move(job));
 }
 
+// Arguments (ino, size).
+Napi::Value OverlayObject::TruncateSync(Info info) {
+  uint64_t ino, size;
+  if (!GetBytes(info[0], "ino", ino) || !GetBytes(info[1], "size", size)) return info.Env().Undefined();
+  return Change(info, [&](auto& overlay) { return overlay.Truncate(ino, size); });
+}
+
 // @returns intents of dead hosts that were finished; 0 where the mapping is read-only
 Napi::Value OverlayObject::Recover(Info info) {
   int error = 0;
@@ -461,6 +469,7 @@ void OverlayObject::Init(Napi::Env env, Napi::Object exports) {
                                       InstanceMethod<&OverlayObject::Chmod>("chmod", member),
                                       InstanceMethod<&OverlayObject::Chown>("chown", member),
                                       InstanceMethod<&OverlayObject::Truncate>("truncate", member),
+                                      InstanceMethod<&OverlayObject::TruncateSync>("truncateSync", member),
                                       InstanceMethod<&OverlayObject::Recover>("recover", member),
                                       InstanceMethod<&OverlayObject::ReadSync>("readSync", member),
                                       InstanceMethod<&OverlayObject::ReadCachedSync>("readCached", member),

@@ -3,6 +3,8 @@
 #include <napi.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -97,6 +99,26 @@ inline bool GetIdentity(Napi::Value value, HostIdentity& out) {
   out.name_len = static_cast<uint32_t>(name.size());
   std::memcpy(out.name, name.data(), name.size());
   return true;
+}
+
+/// Milliseconds since the Unix epoch.
+inline uint64_t NowMs() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+/// Words per row of `stampContents` and `stampName`.
+inline constexpr size_t kStampWords = 10;
+using StampWords = std::array<uint32_t, kStampWords>;
+
+inline StampWords WordsOf(uint32_t index, const ContentTable<RealAtom>::Stamp& stamp) {
+  StampWords out{index, stamp.flags};
+  auto* next = out.data() + 2;
+  for (const uint64_t word : {stamp.word, stamp.sequence, stamp.last_access_ms, stamp.bytes_done}) {
+    *next++ = static_cast<uint32_t>(word);
+    *next++ = static_cast<uint32_t>(word >> 32);
+  }
+  return out;
 }
 
 }  // namespace daxserve::binding
