@@ -273,7 +273,9 @@ export interface Overlay {
   readdir(ino: number): { names: Buffer; entries: Float64Array } | Errno;
   chmod(ino: number, mode: number): Errno;
   chown(ino: number, uid: number, gid: number): Errno;
+  /** On a native thread: a large file has many pages to free. */
   truncate(ino: number, size: number): Promise<Errno>;
+  truncateSync(ino: number, size: number): Errno;
   /** Finishes what proved-dead hosts left half done. @returns operations finished */
   recover(): number;
   /** @returns bytes read, fewer at the end of the file */

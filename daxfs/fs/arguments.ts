@@ -5,6 +5,10 @@ import { constants } from 'node:fs';
 export type PathLike = string | Uint8Array;
 /** What can be written: text, or the bytes of any view. */
 export type Data = string | NodeJS.ArrayBufferView;
+/** What can be written part by part: a stream, too. */
+export type DataParts = Iterable<Data> | AsyncIterable<Data>;
+/** Memory of the caller alone, where the types of Node.js tell it apart. */
+export type Bytes = ReturnType<BufferConstructor['allocUnsafeSlow']>;
 
 const { O_RDONLY, O_RDWR, O_WRONLY, O_CREAT, O_EXCL, O_TRUNC, O_APPEND } = constants;
 
@@ -68,6 +72,9 @@ export function wholeOf(value: unknown, name: string, min: number, max: number =
   throw rangeError(`The value of "${name}" must be a whole number from ${min} to ${max}. Received ${number}`);
 }
 
+/** Of a file to be truncated. Less than nothing is nothing. */
+export const lengthOf = (length: number): number => Math.max(0, wholeOf(length, 'len', Number.MIN_SAFE_INTEGER));
+
 /** Permission bits as a number or octal digits. */
 export function modeOf(mode: number | string | null | undefined, fallback?: number): number {
   const given = mode ?? fallback;
@@ -101,6 +108,13 @@ export function bytesOf(data: Data, encoding?: BufferEncoding | null): Uint8Arra
   const known = encodingOf(encoding);
   return typeof data === 'string' ? Buffer.from(data, known ?? 'utf8') : viewOf(data, 'data');
 }
+
+/** Text is whole, and so are bytes. */
+export const isParts = (data: Data | DataParts): data is DataParts =>
+  typeof data === 'object' &&
+  data !== null &&
+  !ArrayBuffer.isView(data) &&
+  (Symbol.iterator in data || Symbol.asyncIterator in data);
 
 /** The options of calls that take an encoding alone, too. */
 export const optionsOf = <T extends object>(

@@ -1,10 +1,29 @@
 /** What `open` gives: the calls of fs.promises.FileHandle that have a meaning in a region. */
 import { createInterface, type Interface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { bytesOf, checkAborted, type Data, encodingOf, idOf, modeOf, optionsOf, wholeOf } from './arguments.ts';
+import {
+  type Bytes,
+  bytesOf,
+  checkAborted,
+  type Data,
+  type DataParts,
+  encodingOf,
+  idOf,
+  isParts,
+  lengthOf,
+  modeOf,
+  optionsOf,
+} from './arguments.ts';
 import { fsError } from './fs-error.ts';
 import type { OpenFile } from './open-file.ts';
-import type { RegionStats } from './stats.ts';
+import {
+  type BigInts,
+  type NumberOptions,
+  type Numbers,
+  type RegionBigIntStats,
+  type RegionStats,
+  statsAs,
+} from './stats.ts';
 import { type ReadStreamOptions, readStream, type WriteStreamOptions, writeStream } from './streams.ts';
 import { type ReadOptions, readTransfer, type TransferOptions, writeTransfer } from './transfer.ts';
 
@@ -30,14 +49,14 @@ export interface WriteFileOptions {
 }
 
 /** The buffer to read a file of this size into. @throws RangeError ERR_FS_FILE_TOO_LARGE */
-function bufferFor(size: number): Buffer {
+function bufferFor(size: number): Bytes {
   if (size <= readBytesMax) return Buffer.allocUnsafeSlow(size);
   const message = `File size (${size}) is greater than 2 GiB; read it in parts.`;
   throw Object.assign(new RangeError(message), { code: 'ERR_FS_FILE_TOO_LARGE' });
 }
 
 /** In one piece, for a read is of one moment then; with a signal in parts. */
-export async function readWhole(file: OpenFile, signal?: AbortSignal, from = 0): Promise<Buffer> {
+export async function readWhole(file: OpenFile, signal?: AbortSignal, from = 0): Promise<Bytes> {
   const bytes = bufferFor(Math.max(0, file.stat().size - from));
   if (!signal) return bytes.subarray(0, await file.read(from, bytes));
   for (let at = 0; ; ) {
@@ -48,7 +67,7 @@ export async function readWhole(file: OpenFile, signal?: AbortSignal, from = 0):
   }
 }
 
-export function readWholeSync(file: OpenFile): Buffer {
+export function readWholeSync(file: OpenFile): Bytes {
   const bytes = bufferFor(file.stat().size);
   return bytes.subarray(0, file.readSync(0, bytes));
 }
@@ -90,7 +109,7 @@ export class RegionFileHandle {
     buffer: View,
     options?: TransferOptions,
   ): Promise<{ bytesRead: number; buffer: View }>;
-  read<View extends NodeJS.ArrayBufferView = Buffer>(
+  read<View extends NodeJS.ArrayBufferView = Bytes>(
     options?: ReadOptions<View>,
   ): Promise<{ bytesRead: number; buffer: View }>;
   async read<View extends NodeJS.ArrayBufferView>(
@@ -161,8 +180,9 @@ export class RegionFileHandle {
   }
 
   readFile(options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): Promise<string>;
-  readFile(options?: (ReadFileOptions & { encoding?: null }) | null): Promise<Buffer>;
-  async readFile(options?: ReadFileOptions | BufferEncoding | null): Promise<string | Buffer> {
+  readFile(options?: (ReadFileOptions & { encoding?: null | undefined }) | null): Promise<Bytes>;
+  readFile(options?: ReadFileOptions | BufferEncoding | null): Promise<string | Bytes>;
+  async readFile(options?: ReadFileOptions | BufferEncoding | null): Promise<string | Bytes> {
     const { encoding, signal } = optionsOf(options);
     const known = encodingOf(encoding);
     checkAborted(signal);
@@ -171,16 +191,18 @@ export class RegionFileHandle {
     return known ? bytes.toString(known) : bytes;
   }
 
-  /** From where the last call without a position ended. */
-  async writeFile(data: Data, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+  /** From where the last call without a position ended; the parts of an iterable as they come. */
+  async writeFile(data: Data | DataParts, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
     const { encoding, signal } = optionsOf(options);
-    const bytes = bytesOf(data, encoding);
+    const known = encodingOf(encoding);
+    if (!isParts(data)) return this.#append(bytesOf(data, known), signal);
+    this.#open('write');
     checkAborted(signal);
-    this.#position = await writeWhole(this.#open('write'), this.#position, bytes, signal);
+    for await (const part of data) await this.#append(bytesOf(part, known), signal);
   }
 
   /** As writeFile; to write behind the end, open with flag `a`. */
-  async appendFile(data: Data, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+  async appendFile(data: Data | DataParts, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
     await this.writeFile(data, options);
   }
 
@@ -196,12 +218,15 @@ export class RegionFileHandle {
     return createInterface({ input: this.createReadStream(options), crlfDelay: Number.POSITIVE_INFINITY });
   }
 
-  async stat(): Promise<RegionStats> {
-    return this.#open('fstat').stat();
+  stat(options?: Numbers): Promise<RegionStats>;
+  stat(options: BigInts): Promise<RegionBigIntStats>;
+  stat(options?: NumberOptions): Promise<RegionStats | RegionBigIntStats>;
+  async stat({ bigint }: NumberOptions = {}): Promise<RegionStats | RegionBigIntStats> {
+    return statsAs(this.#open('fstat').stat(), bigint);
   }
 
   async truncate(length = 0): Promise<void> {
-    await this.#open('ftruncate').truncate(Math.max(0, wholeOf(length, 'len', Number.MIN_SAFE_INTEGER)));
+    await this.#open('ftruncate').truncate(lengthOf(length));
   }
 
   async chmod(mode: number | string): Promise<void> {
@@ -230,6 +255,12 @@ export class RegionFileHandle {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** Where the last call without a position ended. */
+  async #append(bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    checkAborted(signal);
+    this.#position = await writeWhole(this.#open('write'), this.#position, bytes, signal);
   }
 
   #open(syscall: string): OpenFile {

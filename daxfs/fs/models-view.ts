@@ -213,6 +213,9 @@ class ImageFile implements OpenFile {
   truncate(): Promise<void> {
     throw fsError('EINVAL', 'ftruncate');
   }
+  truncateSync(): void {
+    throw fsError('EINVAL', 'ftruncate');
+  }
   chmod(): void {
     throw fsError('EROFS', 'fchmod', this.path);
   }

@@ -15,6 +15,7 @@ export interface OpenFile {
   write(position: number, bytes: Uint8Array): Promise<number>;
   writeSync(position: number, bytes: Uint8Array): void;
   truncate(size: number): Promise<void>;
+  truncateSync(size: number): void;
   chmod(mode: number): void;
   chown(uid: number, gid: number): void;
   close(): void;
@@ -71,6 +72,14 @@ export class OverlayFile implements OpenFile {
   async truncate(size: number): Promise<void> {
     if (!this.#canWrite) throw fsError('EINVAL', 'ftruncate');
     count(await this.#front.truncate(this.ino, size), 'ftruncate');
+  }
+
+  truncateSync(size: number): void {
+    if (!this.#canWrite) throw fsError('EINVAL', 'ftruncate');
+    count(
+      this.#front.change((overlay) => overlay.truncateSync(this.ino, size)),
+      'ftruncate',
+    );
   }
 
   chmod(mode: number): void {

@@ -1,13 +1,14 @@
 /** Files of a region: the calls that are cheap enough to be synchronous. Names, options and errors are those of node:fs. */
 import { constants } from 'node:fs';
-import type { Overlay } from '../../native/index.ts';
 import {
+  type Bytes,
   bytesOf,
   checkPath,
   type Data,
   encodingOf,
   flagsOf,
   idOf,
+  lengthOf,
   modeOf,
   optionsOf,
   type PathLike,
@@ -15,19 +16,31 @@ import {
   wholeOf,
 } from './arguments.ts';
 import { type ReadFileOptions, readWholeSync, type WriteFileOptions } from './file-handle.ts';
-import type { Front } from './front.ts';
 import { count, ENOENT, fsError, value } from './fs-error.ts';
-import { makeDirectories } from './make-directories.ts';
-import { MODELS, type ModelsView } from './models-view.ts';
-import { type OpenFile, OverlayFile } from './open-file.ts';
+import { makeDirectories, makeTemporary } from './make-directories.ts';
+import { MODELS } from './models-view.ts';
 import { type PinnedBlock, pinBlock } from './pinned-block.ts';
 import { realPath } from './real-path.ts';
-import { flagsAgain, lookAgainMax } from './replaced.ts';
-import { RegionDirent, RegionStats } from './stats.ts';
+import { RegionFsCore } from './region-fs-core.ts';
+import { type RemoveOptions, removeSync } from './remove-tree.ts';
+import { lookAgainMax } from './replaced.ts';
+import {
+  type BigInts,
+  type NumberOptions,
+  type Numbers,
+  type RegionBigIntStats,
+  RegionDirent,
+  type RegionStats,
+  statsAs,
+} from './stats.ts';
 
-export interface StatOptions {
-  /** Default true; false: undefined instead of ENOENT. */
+export interface StatOptions extends NumberOptions {
+  /** Default true; false: undefined instead of ENOENT. Of the calls without promises alone. */
   throwIfNoEntry?: boolean | undefined;
+}
+
+interface Throws {
+  throwIfNoEntry?: true | undefined;
 }
 
 export interface MakeDirectoryOptions {
@@ -45,6 +58,24 @@ export interface NameOptions {
   encoding?: BufferEncoding | 'buffer' | null | undefined;
 }
 
+export interface TextNames {
+  encoding?: BufferEncoding | null | undefined;
+}
+
+export interface NamesAlone {
+  withFileTypes?: false | undefined;
+}
+
+/** Of mkdir without `recursive`. */
+export type OneDirectoryOptions =
+  | (MakeDirectoryOptions & { recursive?: false | undefined })
+  | number
+  | string
+  | null
+  | undefined;
+
+export type Listing = string[] | Buffer[] | RegionDirent[] | RegionDirent<Buffer>[];
+
 /** One name of a directory. */
 interface Listed {
   /** From the directory that was asked for. */
@@ -54,7 +85,7 @@ interface Listed {
   mode: number;
 }
 
-const { O_CREAT, O_TRUNC, W_OK, S_IFDIR, S_IFMT } = constants;
+const { W_OK, S_IFDIR, S_IFMT } = constants;
 /** mkdir(2) makes no directory that hands on its group, unless its parent does. */
 const MKDIR_BITS = 0o1777;
 const SLASH = Buffer.from('/');
@@ -65,30 +96,27 @@ const isDirectoryMode = (mode: number) => (mode & S_IFMT) === S_IFDIR;
 const within = (parent: string, name: Buffer) =>
   `${parent === '' || parent.endsWith('/') ? parent : `${parent}/`}${name}`;
 
-export class RegionFsSync {
-  protected readonly front: Front;
-  protected readonly models: ModelsView | null;
-
-  /** @param models null: an image, which has no registry */
-  constructor(front: Front, models: ModelsView | null) {
-    this.front = front;
-    this.models = models;
-  }
-
+export class RegionFsSync extends RegionFsCore {
   /** @throws FsError ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG */
-  statSync(path: PathLike): RegionStats;
-  statSync(path: PathLike, options: StatOptions & { throwIfNoEntry: false }): RegionStats | undefined;
-  statSync(path: PathLike, options: StatOptions): RegionStats | undefined;
-  statSync(path: PathLike, options: StatOptions = {}): RegionStats | undefined {
-    return this.#stat(path, true, 'stat', options);
+  statSync(path: PathLike, options?: StatOptions & Numbers & Throws): RegionStats;
+  statSync(path: PathLike, options: StatOptions & BigInts & Throws): RegionBigIntStats;
+  statSync(path: PathLike, options: StatOptions & Numbers): RegionStats | undefined;
+  statSync(path: PathLike, options: StatOptions & BigInts): RegionBigIntStats | undefined;
+  statSync(path: PathLike, options?: StatOptions): RegionStats | RegionBigIntStats | undefined;
+  statSync(path: PathLike, { throwIfNoEntry, bigint }: StatOptions = {}): RegionStats | RegionBigIntStats | undefined {
+    const found = this.statAt(path, true, 'stat', throwIfNoEntry);
+    return found && statsAs(found, bigint);
   }
 
   /** As statSync; of a symbolic link itself. */
-  lstatSync(path: PathLike): RegionStats;
-  lstatSync(path: PathLike, options: StatOptions & { throwIfNoEntry: false }): RegionStats | undefined;
-  lstatSync(path: PathLike, options: StatOptions): RegionStats | undefined;
-  lstatSync(path: PathLike, options: StatOptions = {}): RegionStats | undefined {
-    return this.#stat(path, false, 'lstat', options);
+  lstatSync(path: PathLike, options?: StatOptions & Numbers & Throws): RegionStats;
+  lstatSync(path: PathLike, options: StatOptions & BigInts & Throws): RegionBigIntStats;
+  lstatSync(path: PathLike, options: StatOptions & Numbers): RegionStats | undefined;
+  lstatSync(path: PathLike, options: StatOptions & BigInts): RegionBigIntStats | undefined;
+  lstatSync(path: PathLike, options?: StatOptions): RegionStats | RegionBigIntStats | undefined;
+  lstatSync(path: PathLike, { throwIfNoEntry, bigint }: StatOptions = {}): RegionStats | RegionBigIntStats | undefined {
+    const found = this.statAt(path, false, 'lstat', throwIfNoEntry);
+    return found && statsAs(found, bigint);
   }
 
   existsSync(path: PathLike): boolean {
@@ -103,7 +131,7 @@ export class RegionFsSync {
   /** Permission bits are kept, not enforced: what exists is accessible; writing is refused in read-only places. */
   accessSync(path: PathLike, mode: number = constants.F_OK): void {
     wholeOf(mode ?? constants.F_OK, 'mode', 0, 7);
-    this.#stat(path, true, 'access', {});
+    this.statAt(path, true, 'access');
     const parts = this.viewOf(path);
     if ((mode & W_OK) !== 0 && parts) throw fsError('EROFS', 'access', path);
   }
@@ -112,13 +140,17 @@ export class RegionFsSync {
     path: PathLike,
     options: ReadDirectoryOptions & { withFileTypes: true; encoding: 'buffer' },
   ): RegionDirent<Buffer>[];
-  readdirSync(path: PathLike, options: ReadDirectoryOptions & { withFileTypes: true }): RegionDirent[];
-  readdirSync(path: PathLike, options: (ReadDirectoryOptions & { encoding: 'buffer' }) | 'buffer'): Buffer[];
-  readdirSync(path: PathLike, options?: ReadDirectoryOptions | BufferEncoding | null): string[];
+  readdirSync(path: PathLike, options: ReadDirectoryOptions & TextNames & { withFileTypes: true }): RegionDirent[];
   readdirSync(
     path: PathLike,
-    options?: ReadDirectoryOptions | BufferEncoding | 'buffer' | null,
-  ): string[] | Buffer[] | RegionDirent[] | RegionDirent<Buffer>[] {
+    options: (ReadDirectoryOptions & NamesAlone & { encoding: 'buffer' }) | 'buffer',
+  ): Buffer[];
+  readdirSync(
+    path: PathLike,
+    options?: (ReadDirectoryOptions & TextNames & NamesAlone) | BufferEncoding | null,
+  ): string[];
+  readdirSync(path: PathLike, options?: ReadDirectoryOptions | BufferEncoding | 'buffer' | null): Listing;
+  readdirSync(path: PathLike, options?: ReadDirectoryOptions | BufferEncoding | 'buffer' | null): Listing {
     const given = typeof options === 'string' ? { encoding: options } : ((options ?? {}) as ReadDirectoryOptions);
     const { withFileTypes, recursive } = given;
     const encoding = encodingOf(given.encoding);
@@ -135,12 +167,25 @@ export class RegionFsSync {
   }
 
   /** @returns with `recursive`: the first directory made, if any */
+  mkdirSync(path: PathLike, options: MakeDirectoryOptions & { recursive: true }): string | undefined;
+  mkdirSync(path: PathLike, options?: OneDirectoryOptions): void;
+  mkdirSync(path: PathLike, options?: MakeDirectoryOptions | number | string | null): string | undefined;
   mkdirSync(path: PathLike, options?: MakeDirectoryOptions | number | string | null): string | undefined {
     const { recursive, mode } = typeof options === 'object' ? (options ?? {}) : { recursive: false, mode: options };
     const bits = modeOf(mode, 0o777) & MKDIR_BITS & ~process.umask();
     if (recursive) return makeDirectories(this, text(checkPath(path)), bits);
     this.#mkdir(path, bits);
     return undefined;
+  }
+
+  /** A directory of its own: of all hosts, no other gets this one. @returns its path, the prefix and six letters */
+  mkdtempSync(prefix: PathLike, options: (NameOptions & { encoding: 'buffer' }) | 'buffer'): Buffer;
+  mkdtempSync(prefix: PathLike, options?: TextNames | BufferEncoding | null): string;
+  mkdtempSync(prefix: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): string | Buffer;
+  mkdtempSync(prefix: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): string | Buffer {
+    const encoding = nameEncoding(options);
+    const path = makeTemporary(this, checkPath(prefix, 'prefix'));
+    return encoding === 'buffer' ? path : path.toString(encoding);
   }
 
   rmdirSync(path: PathLike): void {
@@ -161,6 +206,11 @@ export class RegionFsSync {
     );
   }
 
+  /** For small trees; `rm` frees the pages of large files on native threads. */
+  rmSync(path: PathLike, options?: RemoveOptions): void {
+    removeSync(this, path, options);
+  }
+
   /** Others see the old name, both names or the new name; never neither. */
   renameSync(from: PathLike, to: PathLike): void {
     this.changing(from, 'rename', to);
@@ -173,10 +223,11 @@ export class RegionFsSync {
     );
   }
 
-  symlinkSync(target: PathLike, path: PathLike): void {
+  /** @param _type means something on Windows alone */
+  symlinkSync(target: PathLike, path: PathLike, _type?: string | null): void {
     checkPath(target, 'target');
     this.changing(path, 'symlink');
-    const [uid, gid] = this.#ids();
+    const [uid, gid] = this.ids();
     count(
       this.front.change((overlay) => overlay.symlink(path, target, uid, gid)),
       'symlink',
@@ -185,9 +236,9 @@ export class RegionFsSync {
     );
   }
 
-  readlinkSync(path: PathLike, options: NameOptions & { encoding: 'buffer' }): Buffer;
-  readlinkSync(path: PathLike, options: 'buffer'): Buffer;
-  readlinkSync(path: PathLike, options?: NameOptions | BufferEncoding | null): string;
+  readlinkSync(path: PathLike, options: (NameOptions & { encoding: 'buffer' }) | 'buffer'): Buffer;
+  readlinkSync(path: PathLike, options?: TextNames | BufferEncoding | null): string;
+  readlinkSync(path: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): string | Buffer;
   readlinkSync(path: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): string | Buffer {
     const encoding = nameEncoding(options);
     const parts = this.viewOf(path);
@@ -206,26 +257,27 @@ export class RegionFsSync {
 
   chmodSync(path: PathLike, mode: number | string): void {
     const bits = modeOf(mode);
-    this.#change(path, true, 'chmod', (overlay, ino) => overlay.chmod(ino, bits));
+    this.changeAt(path, true, 'chmod', (overlay, ino) => overlay.chmod(ino, bits));
   }
 
   chownSync(path: PathLike, uid: number, gid: number): void {
     const [owner, group] = [idOf(uid, 'uid'), idOf(gid, 'gid')];
-    this.#change(path, true, 'chown', (overlay, ino) => overlay.chown(ino, owner, group));
+    this.changeAt(path, true, 'chown', (overlay, ino) => overlay.chown(ino, owner, group));
   }
 
   lchownSync(path: PathLike, uid: number, gid: number): void {
     const [owner, group] = [idOf(uid, 'uid'), idOf(gid, 'gid')];
-    this.#change(path, false, 'lchown', (overlay, ino) => overlay.chown(ino, owner, group));
+    this.changeAt(path, false, 'lchown', (overlay, ino) => overlay.chown(ino, owner, group));
   }
 
   /** For small files; `readFile` reads large ones on a native thread. */
   readFileSync(path: PathLike, options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): string;
-  readFileSync(path: PathLike, options?: (ReadFileOptions & { encoding?: null }) | null): Buffer;
-  readFileSync(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): string | Buffer {
+  readFileSync(path: PathLike, options?: (ReadFileOptions & { encoding?: null | undefined }) | null): Bytes;
+  readFileSync(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): string | Bytes;
+  readFileSync(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): string | Bytes {
     const { encoding, flag } = optionsOf(options);
     const known = encodingOf(encoding);
-    const bytes = this.#whole(path, flagsOf(flag), undefined, readWholeSync);
+    const bytes = this.wholeSync(path, flagsOf(flag), undefined, readWholeSync);
     return known ? bytes.toString(known) : bytes;
   }
 
@@ -233,13 +285,18 @@ export class RegionFsSync {
   writeFileSync(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): void {
     const { encoding, mode, flag } = optionsOf(options);
     const bytes = bytesOf(data, encoding);
-    this.#whole(path, flagsOf(flag, 'w'), modeOf(mode, 0o666), (file) => {
+    this.wholeSync(path, flagsOf(flag, 'w'), modeOf(mode, 0o666), (file) => {
       if (bytes.length > 0) file.writeSync(0, bytes);
     });
   }
 
   appendFileSync(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): void {
     this.writeFileSync(path, data, { flag: 'a', ...optionsOf(options) });
+  }
+
+  /** For small files, too: all pages that go are freed at once. */
+  truncateSync(path: PathLike, length = 0): void {
+    this.wholeSync(path, flagsOf('r+'), undefined, (file) => file.truncateSync(lengthOf(length)));
   }
 
   /**
@@ -251,7 +308,7 @@ export class RegionFsSync {
   readFileView(path: PathLike): Buffer {
     const parts = this.viewOf(path);
     if (parts) return this.models!.window(parts, text(path));
-    this.#stat(path, true, 'open', {});
+    this.statAt(path, true, 'open');
     throw fsError('EINVAL', 'view', path);
   }
 
@@ -265,94 +322,9 @@ export class RegionFsSync {
     return pinBlock(this.front, file.stat(), position, text(path));
   }
 
-  /** @param flags O_* bits */
-  protected openSync(path: PathLike, flags: number, mode = 0o666): OpenFile {
-    const parts = this.viewOf(path);
-    if (parts) return this.#openModel(parts, path, flags);
-    const [uid, gid] = this.#ids();
-    const bits = mode & ~process.umask();
-    const opened = this.front.change((overlay) => overlay.open(path, flags, bits, uid, gid));
-    return new OverlayFile(this.front, text(path), value(opened, 'open', path).ino, flags);
-  }
-
-  /** The parts below /models, where the path leads there; also checks the path and that the region is open. */
-  protected viewOf(path: PathLike): string[] | null {
-    checkPath(path);
-    this.front.checkOpen();
-    if (!this.models) return null;
-    const parts: string[] = [];
-    for (const part of text(path).split('/')) {
-      if (part === '..') parts.pop();
-      else if (part !== '' && part !== '.') parts.push(part);
-    }
-    return parts[0] === MODELS ? parts.slice(1) : null;
-  }
-
-  /** @throws FsError EROFS under /models */
-  protected changing(path: PathLike, syscall: string, dest?: PathLike): void {
-    if (this.viewOf(path)) throw fsError('EROFS', syscall, path, dest);
-  }
-
-  #openModel(parts: string[], path: PathLike, flags: number): OpenFile {
-    if ((flags & (O_CREAT | O_TRUNC | constants.O_WRONLY | constants.O_RDWR)) !== 0)
-      throw fsError('EROFS', 'open', path);
-    return this.models!.open(parts, text(path));
-  }
-
-  #stat(
-    path: PathLike,
-    follow: boolean,
-    syscall: string,
-    { throwIfNoEntry = true }: StatOptions,
-  ): RegionStats | undefined {
-    const parts = this.viewOf(path);
-    if (parts) return this.#statModel(parts, path, syscall, throwIfNoEntry);
-    const found = this.front.overlay.stat(path, follow);
-    if (found === ENOENT && !throwIfNoEntry) return undefined;
-    return new RegionStats(value(found, syscall, path), this.front.blockBytes);
-  }
-
-  #statModel(parts: string[], path: PathLike, syscall: string, throwIfNoEntry: boolean): RegionStats | undefined {
-    try {
-      return this.models!.stat(parts, syscall, text(path));
-    } catch (error) {
-      if (throwIfNoEntry || (error as { code?: string }).code !== 'ENOENT') throw error;
-      return undefined;
-    }
-  }
-
-  #change(path: PathLike, follow: boolean, syscall: string, work: (overlay: Overlay, ino: number) => number): void {
-    this.changing(path, syscall);
-    for (let tries = 1; ; tries += 1) {
-      const { ino } = this.#stat(path, follow, syscall, {})!;
-      const done = this.front.change((overlay) => work(overlay, ino));
-      if (done === ENOENT && tries < lookAgainMax) continue;
-      count(done, syscall, path);
-      return;
-    }
-  }
-
-  #whole<T>(path: PathLike, flags: number, mode: number | undefined, work: (file: OpenFile) => T): T {
-    let how = flags;
-    for (let tries = 1; ; tries += 1) {
-      const file = this.openSync(path, how, mode);
-      try {
-        return work(file);
-      } catch (error) {
-        how = flagsAgain(error, how, tries);
-      } finally {
-        file.close();
-      }
-    }
-  }
-
-  #ids(): [number, number] {
-    return [process.geteuid!(), process.getegid!()];
-  }
-
   #mkdir(path: PathLike, bits: number): void {
     this.changing(path, 'mkdir');
-    const [uid, gid] = this.#ids();
+    const [uid, gid] = this.ids();
     count(
       this.front.change((overlay) => overlay.mkdir(path, bits, uid, gid)),
       'mkdir',

@@ -1,15 +1,17 @@
 /** Files of a region with promises. Large transfers run on native threads; the rest is done at once. */
 import { constants } from 'node:fs';
 import { open as openHost } from 'node:fs/promises';
-import { constants as osConstants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import {
-  argumentError,
+  type Bytes,
   bytesOf,
   checkAborted,
   type Data,
+  type DataParts,
   encodingOf,
   flagsOf,
+  isParts,
+  lengthOf,
   modeOf,
   optionsOf,
   type PathLike,
@@ -22,20 +24,19 @@ import { type ReadFileOptions, RegionFileHandle, readWhole, type WriteFileOption
 import { count, ENOENT, type FsError, fsError } from './fs-error.ts';
 import type { OpenFile } from './open-file.ts';
 import {
+  type Listing,
   type MakeDirectoryOptions,
   type NameOptions,
+  type NamesAlone,
+  type OneDirectoryOptions,
   type ReadDirectoryOptions,
   RegionFsSync,
+  type TextNames,
 } from './region-fs-sync.ts';
+import { type RemoveOptions, remove } from './remove-tree.ts';
 import { flagsAgain, lookAgainMax } from './replaced.ts';
-import type { RegionDirent, RegionStats } from './stats.ts';
+import type { BigInts, NumberOptions, Numbers, RegionBigIntStats, RegionDirent, RegionStats } from './stats.ts';
 import { type ReadStreamOptions, readStream, type WriteStreamOptions, writeStream } from './streams.ts';
-
-export interface RemoveOptions {
-  recursive?: boolean | undefined;
-  /** What does not exist is no error. */
-  force?: boolean | undefined;
-}
 
 const { O_TRUNC, O_WRONLY, O_CREAT, O_EXCL, COPYFILE_EXCL } = constants;
 /** Bytes in flight of a copy. */
@@ -60,32 +61,23 @@ async function copyBytesOf(
   }
 }
 
-/** A slash behind a link would mean what it leads to: never what somebody wants to be removed. */
-function withoutSlash(path: PathLike): PathLike {
-  const bytes = Buffer.from(path as string);
-  let end = bytes.length;
-  while (end > 1 && bytes[end - 1] === 0x2f) end -= 1;
-  return end === bytes.length ? path : bytes.subarray(0, end);
-}
-
-/** As node:fs words it. */
-function removingDirectory(path: PathLike): Error {
-  const message = `Path is a directory: rm returned EISDIR (is a directory) ${path}`;
-  const details = { errno: osConstants.errno.EISDIR, syscall: 'rm', path: path.toString() };
-  return Object.assign(argumentError('ERR_FS_EISDIR', message), details);
-}
-
 /**
  * The files of a region, or of an image with an overlay. Every call may run in several processes at once (docs/FS.md).
  * Rejects or throws FsError (as node:fs), and DaxfsError DAXFS_CLOSED after the region was closed.
  */
 export class RegionFs extends RegionFsSync {
-  async stat(path: PathLike): Promise<RegionStats> {
-    return this.statSync(path);
+  stat(path: PathLike, options?: Numbers): Promise<RegionStats>;
+  stat(path: PathLike, options: BigInts): Promise<RegionBigIntStats>;
+  stat(path: PathLike, options?: NumberOptions): Promise<RegionStats | RegionBigIntStats>;
+  async stat(path: PathLike, { bigint }: NumberOptions = {}): Promise<RegionStats | RegionBigIntStats> {
+    return this.statSync(path, { bigint })!;
   }
 
-  async lstat(path: PathLike): Promise<RegionStats> {
-    return this.lstatSync(path);
+  lstat(path: PathLike, options?: Numbers): Promise<RegionStats>;
+  lstat(path: PathLike, options: BigInts): Promise<RegionBigIntStats>;
+  lstat(path: PathLike, options?: NumberOptions): Promise<RegionStats | RegionBigIntStats>;
+  async lstat(path: PathLike, { bigint }: NumberOptions = {}): Promise<RegionStats | RegionBigIntStats> {
+    return this.lstatSync(path, { bigint })!;
   }
 
   async access(path: PathLike, mode?: number): Promise<void> {
@@ -96,15 +88,32 @@ export class RegionFs extends RegionFsSync {
     path: PathLike,
     options: ReadDirectoryOptions & { withFileTypes: true; encoding: 'buffer' },
   ): Promise<RegionDirent<Buffer>[]>;
-  readdir(path: PathLike, options: ReadDirectoryOptions & { withFileTypes: true }): Promise<RegionDirent[]>;
-  readdir(path: PathLike, options: (ReadDirectoryOptions & { encoding: 'buffer' }) | 'buffer'): Promise<Buffer[]>;
-  readdir(path: PathLike, options?: ReadDirectoryOptions | BufferEncoding | null): Promise<string[]>;
-  async readdir(path: PathLike, options?: ReadDirectoryOptions | BufferEncoding | 'buffer' | null): Promise<unknown> {
-    return this.readdirSync(path, options as ReadDirectoryOptions);
+  readdir(path: PathLike, options: ReadDirectoryOptions & TextNames & { withFileTypes: true }): Promise<RegionDirent[]>;
+  readdir(
+    path: PathLike,
+    options: (ReadDirectoryOptions & NamesAlone & { encoding: 'buffer' }) | 'buffer',
+  ): Promise<Buffer[]>;
+  readdir(
+    path: PathLike,
+    options?: (ReadDirectoryOptions & TextNames & NamesAlone) | BufferEncoding | null,
+  ): Promise<string[]>;
+  readdir(path: PathLike, options?: ReadDirectoryOptions | BufferEncoding | 'buffer' | null): Promise<Listing>;
+  async readdir(path: PathLike, options?: ReadDirectoryOptions | BufferEncoding | 'buffer' | null): Promise<Listing> {
+    return this.readdirSync(path, options);
   }
 
-  async mkdir(path: PathLike, options?: MakeDirectoryOptions | number | string | null): Promise<string | undefined> {
+  mkdir(path: PathLike, options: MakeDirectoryOptions & { recursive: true }): Promise<string | undefined>;
+  mkdir(path: PathLike, options?: OneDirectoryOptions): Promise<void>;
+  mkdir(path: PathLike, options?: MakeDirectoryOptions | number | string | null): Promise<string | undefined>;
+  async mkdir(path: PathLike, options?: MakeDirectoryOptions | number | string | null): Promise<unknown> {
     return this.mkdirSync(path, options);
+  }
+
+  mkdtemp(prefix: PathLike, options: (NameOptions & { encoding: 'buffer' }) | 'buffer'): Promise<Buffer>;
+  mkdtemp(prefix: PathLike, options?: TextNames | BufferEncoding | null): Promise<string>;
+  mkdtemp(prefix: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): Promise<string | Buffer>;
+  async mkdtemp(prefix: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): Promise<string | Buffer> {
+    return this.mkdtempSync(prefix, options);
   }
 
   async rmdir(path: PathLike): Promise<void> {
@@ -121,14 +130,15 @@ export class RegionFs extends RegionFsSync {
     this.renameSync(from, to);
   }
 
-  async symlink(target: PathLike, path: PathLike): Promise<void> {
+  async symlink(target: PathLike, path: PathLike, _type?: string | null): Promise<void> {
     this.symlinkSync(target, path);
   }
 
   readlink(path: PathLike, options: (NameOptions & { encoding: 'buffer' }) | 'buffer'): Promise<Buffer>;
-  readlink(path: PathLike, options?: NameOptions | BufferEncoding | null): Promise<string>;
+  readlink(path: PathLike, options?: TextNames | BufferEncoding | null): Promise<string>;
+  readlink(path: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): Promise<string | Buffer>;
   async readlink(path: PathLike, options?: NameOptions | BufferEncoding | 'buffer' | null): Promise<string | Buffer> {
-    return this.readlinkSync(path, options as NameOptions);
+    return this.readlinkSync(path, options);
   }
 
   async realpath(path: PathLike): Promise<string> {
@@ -140,11 +150,13 @@ export class RegionFs extends RegionFsSync {
     return new RegionDir(textOf(path), this.readdirSync(path, { ...options, withFileTypes: true }));
   }
 
-  createReadStream(path: PathLike, options: ReadStreamOptions = {}): Readable {
+  createReadStream(path: PathLike, given?: ReadStreamOptions | BufferEncoding | null): Readable {
+    const options = optionsOf(given);
     return readStream(() => this.open(path, options.flags ?? 'r'), options);
   }
 
-  createWriteStream(path: PathLike, options: WriteStreamOptions = {}): Writable {
+  createWriteStream(path: PathLike, given?: WriteStreamOptions | BufferEncoding | null): Writable {
+    const options = optionsOf(given);
     return writeStream(() => this.open(path, options.flags ?? 'w', options.mode), options);
   }
 
@@ -171,8 +183,9 @@ export class RegionFs extends RegionFsSync {
   }
 
   readFile(path: PathLike, options: (ReadFileOptions & { encoding: BufferEncoding }) | BufferEncoding): Promise<string>;
-  readFile(path: PathLike, options?: (ReadFileOptions & { encoding?: null }) | null): Promise<Buffer>;
-  async readFile(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): Promise<string | Buffer> {
+  readFile(path: PathLike, options?: (ReadFileOptions & { encoding?: null | undefined }) | null): Promise<Bytes>;
+  readFile(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): Promise<string | Bytes>;
+  async readFile(path: PathLike, options?: ReadFileOptions | BufferEncoding | null): Promise<string | Bytes> {
     const { encoding, flag, signal } = optionsOf(options);
     const known = encodingOf(encoding);
     checkAborted(signal);
@@ -180,21 +193,30 @@ export class RegionFs extends RegionFsSync {
     return known ? bytes.toString(known) : bytes;
   }
 
-  async writeFile(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+  /** Parts of an iterable are written as they come, as through a handle. */
+  async writeFile(
+    path: PathLike,
+    data: Data | DataParts,
+    options?: WriteFileOptions | BufferEncoding | null,
+  ): Promise<void> {
     const { encoding, mode, flag, signal } = optionsOf(options);
+    if (isParts(data)) return this.#writeParts(path, data, { encoding, mode, flag, signal });
     const bytes = bytesOf(data, encoding);
     checkAborted(signal);
     await this.#whole(path, flagsOf(flag, 'w'), mode, (file) => writeWhole(file, 0, bytes, signal));
   }
 
   /** Appends of all processes lie one after another. */
-  async appendFile(path: PathLike, data: Data, options?: WriteFileOptions | BufferEncoding | null): Promise<void> {
+  async appendFile(
+    path: PathLike,
+    data: Data | DataParts,
+    options?: WriteFileOptions | BufferEncoding | null,
+  ): Promise<void> {
     await this.writeFile(path, data, { flag: 'a', ...optionsOf(options) });
   }
 
   async truncate(path: PathLike, length = 0): Promise<void> {
-    const size = Math.max(0, wholeOf(length, 'len', Number.MIN_SAFE_INTEGER));
-    await this.#whole(path, flagsOf('r+'), undefined, (file) => file.truncate(size));
+    await this.#whole(path, flagsOf('r+'), undefined, (file) => file.truncate(lengthOf(length)));
   }
 
   /**
@@ -243,40 +265,19 @@ export class RegionFs extends RegionFsSync {
   }
 
   /** Files and, with `recursive`, directories with all that is in them, also what others put in meanwhile. */
-  async rm(given: PathLike, { recursive = false, force = false }: RemoveOptions = {}): Promise<void> {
-    const path = withoutSlash(given);
-    const stat = this.lstatSync(path, { throwIfNoEntry: false });
-    if (!stat) {
-      if (force) return;
-      throw fsError('ENOENT', 'rm', path);
-    }
-    if (!stat.isDirectory()) return this.unlink(path);
-    if (!recursive) throw removingDirectory(path);
-    await this.#removeTree(path);
+  rm(path: PathLike, options?: RemoveOptions): Promise<void> {
+    return remove(this, path, options);
   }
 
-  async #removeTree(path: PathLike): Promise<void> {
-    for (;;) {
-      for (const entry of this.readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
-        const below = Buffer.concat([Buffer.from(path), Buffer.from('/'), entry.name]);
-        if (entry.isDirectory()) await this.#removeTree(below);
-        else await this.#ignoreMissing(() => this.unlink(below));
-      }
-      const done = await this.#ignoreMissing(() => this.rmdir(path));
-      if (done) return;
-    }
-  }
-
-  /** False: somebody has put something in. */
-  async #ignoreMissing(remove: () => Promise<void>): Promise<boolean> {
+  /** Nobody knows how long the parts take, and they come once: neither tracked by `close` nor done over. */
+  async #writeParts(path: PathLike, parts: DataParts, options: WriteFileOptions): Promise<void> {
+    encodingOf(options.encoding);
+    checkAborted(options.signal);
+    const handle = await this.open(path, options.flag ?? 'w', options.mode);
     try {
-      await remove();
-      return true;
-    } catch (error) {
-      const { code } = error as { code?: string };
-      if (code === 'ENOENT') return true;
-      if (code === 'ENOTEMPTY') return false;
-      throw error;
+      await handle.writeFile(parts, options);
+    } finally {
+      await handle.close();
     }
   }
 

@@ -4,60 +4,9 @@
  * are compared. What the two differ in is listed in docs/FS.md and not looked at here.
  */
 import * as nodeSync from 'node:fs';
-import * as nodeFs from 'node:fs/promises';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { OpenedRegion, RegionFileHandle, RegionFs } from '../../daxfs/index.ts';
-import { create } from './front.ts';
-
-type Sync = Pick<RegionFs, 'existsSync' | 'readFileSync' | 'writeFileSync' | 'accessSync' | 'readlinkSync'>;
-interface Side {
-  files: RegionFs;
-  sync: Sync;
-  base: string;
-}
-/** What is called; `at` makes a path of a name. */
-type Call = (files: RegionFs, at: (name: string) => string, sync: Sync) => unknown;
-
-const home = nodeSync.mkdtempSync('/dev/shm/daxserve-arguments-');
-let region: OpenedRegion;
-let sides: [Side, Side];
-
-beforeAll(async () => {
-  region = await create(16);
-  sides = [
-    { files: nodeFs as unknown as RegionFs, sync: nodeSync as unknown as Sync, base: `${home}/base` },
-    { files: region.fs, sync: region.fs, base: '/base' },
-  ];
-});
-afterAll(() => nodeSync.rmSync(home, { recursive: true, force: true }));
-
-beforeEach(async () => {
-  for (const { files, base } of sides) {
-    await files.rm(base, { recursive: true, force: true });
-    await files.mkdir(`${base}/dir/sub`, { recursive: true });
-    await files.writeFile(`${base}/f`, 'hello world');
-    await files.writeFile(`${base}/dir/g`, 'gg');
-    await files.symlink('f', `${base}/l`);
-    await files.symlink('dir', `${base}/ld`);
-    await files.symlink('loop', `${base}/loop`);
-  }
-});
-
-async function outcome(side: Side, call: Call): Promise<object> {
-  const { files, sync, base } = side;
-  const cut = (text: unknown) => (typeof text === 'string' ? text.replaceAll(base, '') : text);
-  try {
-    return { value: cut(await call(files, (name) => `${base}/${name}`, sync)) };
-  } catch (error) {
-    const { code, name, syscall, path, dest } = error as NodeJS.ErrnoException & { dest?: string };
-    return { code, name, syscall, path: cut(path), dest: cut(dest) };
-  }
-}
-
-async function same(call: Call): Promise<void> {
-  const [wanted, got] = [await outcome(sides[0], call), await outcome(sides[1], call)];
-  expect(got).toEqual(wanted);
-}
+import { describe, expect, it } from 'vitest';
+import type { RegionFileHandle, RegionFs } from '../../daxfs/index.ts';
+import { type Call, region, same, sides, wrong } from './beside-node.ts';
 
 const open =
   (flags: string | number, call: (handle: RegionFileHandle, files: RegionFs, at: string) => unknown): Call =>
@@ -72,8 +21,6 @@ const open =
 const text = (files: RegionFs, path: string) => files.readFile(path, 'utf8');
 const view = new DataView(Uint8Array.of(9, 9, 7, 8, 9).buffer, 2, 2);
 const aborted = AbortSignal.abort();
-// biome-ignore lint/suspicious/noExplicitAny: what no caller with types could give
-const wrong = (value: unknown) => value as any;
 
 const calls: Record<string, Call> = {
   'writeFile: Uint16Array': async (files, at) => {
@@ -232,6 +179,13 @@ const calls: Record<string, Call> = {
     for await (const line of handle.readLines()) lines.push(line);
     return lines;
   }),
+  'streams: an encoding alone': async (files, at, sync) => {
+    const writer = (sync as RegionFs).createWriteStream(at('f'), 'hex');
+    await new Promise<void>((resolve) => writer.end('616263', resolve));
+    let all = '';
+    for await (const part of (sync as RegionFs).createReadStream(at('f'), 'base64')) all += part;
+    return [all, await text(files, at('f'))];
+  },
   'createReadStream of a handle': open('r', async (handle) => {
     let all = '';
     for await (const part of handle.createReadStream({ start: 2, end: 7, encoding: 'utf8', highWaterMark: 4 }))

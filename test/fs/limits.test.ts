@@ -118,6 +118,9 @@ describe('operation and state', () => {
     'writeFile (large)': ({ fs }) => fs.writeFile('w', Buffer.alloc(200_000)),
     appendFile: ({ fs }) => fs.appendFile('f', 'x'),
     truncate: ({ fs }) => fs.truncate('f', 1),
+    truncateSync: ({ fs }) => fs.truncateSync('f', 1),
+    mkdtemp: ({ fs }) => fs.mkdtemp('own-'),
+    'writeFile (parts)': ({ fs }) => fs.writeFile('w', ['a', 'b']),
     copyFile: ({ fs }) => fs.copyFile('f', 'copy'),
     importFile: ({ fs }) => fs.importFile('/etc/hostname', 'imported'),
     exportFile: ({ fs }) => fs.exportFile('f', '/dev/null'),
@@ -125,6 +128,7 @@ describe('operation and state', () => {
     opendir: ({ fs }) => fs.opendir('/'),
     cp: ({ fs }) => fs.cp('tree', 'tree2', { recursive: true }),
     rm: ({ fs }) => fs.rm('tree', { recursive: true }),
+    rmSync: ({ fs }) => fs.rmSync('tree2', { recursive: true }),
     existsSync: ({ fs }) => fs.existsSync('f'),
     recover: (region) => region.recover(),
     info: (region) => region.info(),
@@ -186,6 +190,9 @@ describe('operation and state', () => {
       'writeFile',
       'appendFile',
       'truncate',
+      'truncateSync',
+      'mkdtemp',
+      'writeFile (parts)',
     ]) {
       await expect((async () => calls[name]!(reader))(), name).rejects.toMatchObject({ code: 'EROFS' });
     }
