@@ -77,8 +77,10 @@ class PrivateNames {
   }
 
   /// Takes a live (or our own claimed) name out; `hide` leaves a tombstone for the base's name beneath.
-  /// @returns 0, EAGAIN (it changed), ENOSPC. The entry itself is freed by Discard.
+  /// @returns 0, EAGAIN (it changed), ENOSPC, EBUSY. The entry itself is freed by Discard.
   int Unlink(uint64_t dir, std::string_view name, const NameRec& rec, bool hide) {
+    // Before the name is gone, so that from then on its slot leads to the very entry that was taken out: FreeSlot looks at that.
+    if (!SettleSlot(dir, name, rec.slot, rec.offset)) return EBUSY;
     const bool collided = (rec.flags & kCollided) != 0;
     if (!hide && !collided) return files_.table().Remove(rec.ref) ? 0 : EAGAIN;
     auto entry = MakeDirent(dir, name, 0, 0, kTombstoneFlag | (collided ? kCollided : 0));
@@ -102,11 +104,7 @@ class PrivateNames {
 
   /// After Unlink: frees the name's slot and the entry. The intent forgets the entry before the memory is anybody's.
   void Discard(uint64_t dir, const NameRec& rec, uint32_t row, int arg) {
-    BucketRef slot;
-    for (int tries = 0; tries < kRetriesMax && rec.slot < kSlotsMax; tries++) {
-      // The slot is the name's until it is removed here; a lost CAS is somebody who still settles it.
-      if (files_.table().Find(PageKey(dir, rec.slot), slot) == FindResult::kAbsent || files_.table().Remove(slot)) break;
-    }
+    FreeSlot(dir, rec.slot, rec.offset);
     intents_.SetArg(row, arg, kNone);
     if (!rec.buried) files_.Retire(EntryType::kDirent, rec.offset);
   }
@@ -159,12 +157,7 @@ class PrivateNames {
 
   /// Recovery: an entry that was never published leaves its slot and the pool.
   void Abandon(uint64_t offset, const layout::OverlayDirent& entry) {
-    BucketRef slot;
-    if (entry.dir_next < kSlotsMax &&
-        files_.table().Find(PageKey(entry.parent_ino, entry.dir_next), slot) == FindResult::kFound &&
-        private_value::Offset(slot.value) == offset) {
-      files_.table().Remove(slot);
-    }
+    FreeSlot(entry.parent_ino, entry.dir_next, offset);
     files_.Retire(EntryType::kDirent, offset);
   }
 
@@ -252,22 +245,33 @@ class PrivateNames {
       files_.pool().Free(EntryType::kDirent, offset);
       return false;
     }
-    SettleSlot(dir, name, rec.slot);
+    SettleSlot(dir, name, rec.slot, offset);
     files_.Retire(EntryType::kDirent, rec.offset);
     return true;
   }
 
-  /// Makes a slot name the entry that the table names. Everybody who changes the table settles before freeing the old
-  /// entry, and looks at the slot before the table: a look that is out of date then fails its CAS.
-  void SettleSlot(uint64_t dir, std::string_view name, uint64_t slot) {
-    if (slot >= kSlotsMax) return;
+  /// Makes a slot name the entry that the table names; a moment ago that was `offset`. Everybody who changes the table settles
+  /// before freeing the old entry, and looks at the slot before the table: a look that is out of date then fails its CAS.
+  /// @returns false: others were faster too often
+  bool SettleSlot(uint64_t dir, std::string_view name, uint64_t slot, uint64_t offset) {
+    if (slot >= kSlotsMax) return true;
     for (int tries = 0; tries < kRetriesMax; tries++) {
       BucketRef ref;
       NameRec now;
-      if (files_.table().Find(PageKey(dir, slot), ref) == FindResult::kAbsent) return;
-      if (Find(dir, name, now) != 0 || now.state != NameState::kLive || now.slot != slot) return;
-      if (private_value::Offset(ref.value) == now.offset || files_.table().Replace(ref, now.offset)) return;
+      if (files_.table().Find(PageKey(dir, slot), ref) == FindResult::kAbsent) return true;
+      if (private_value::Offset(ref.value) == offset) return true;
+      if (Find(dir, name, now) != 0 || now.state != NameState::kLive || now.slot != slot) return true;
+      if (private_value::Offset(ref.value) == now.offset || files_.table().Replace(ref, now.offset)) return true;
     }
+    return false;
+  }
+
+  /// Frees the slot of an entry that nobody has freed yet. A survivor may come when the dead had freed the slot already: then
+  /// it is empty, or leads to the entry of another name.
+  void FreeSlot(uint64_t dir, uint64_t slot, uint64_t offset) {
+    BucketRef ref;
+    if (slot >= kSlotsMax || files_.table().Find(PageKey(dir, slot), ref) == FindResult::kAbsent) return;
+    if (private_value::Offset(ref.value) == offset) files_.table().Remove(ref);
   }
 
   int Remark(uint64_t dir, std::string_view name, NameRec& rec, uint32_t flags, uint32_t row, int arg) {
