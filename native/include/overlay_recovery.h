@@ -83,7 +83,10 @@ class OverlayRecovery {
     layout::OverlayDirent source_entry, target_entry;
     NameRec source, target;
     const uint64_t offset = args[4] & ~kPublished;
-    const bool have_source = Names(args[1], source_entry, source) && source.claimed && source.row == row;
+    // By name, not by entry: a neighbour of an equal key may have given a name that the dead held another.
+    const bool have_source = args[1] != kNone && front_.names().Entry(args[1], source_entry) &&
+                             front_.names().Find(source_entry.parent_ino, NameOf(source_entry), source) == 0 &&
+                             source.claimed && source.row == row;
     const bool parsed = args[4] != kNone && front_.names().Entry(offset, target_entry) &&
                         front_.names().Find(target_entry.parent_ino, NameOf(target_entry), target) == 0;
     const bool held = parsed && target.claimed && target.row == row && target.offset != source.offset;

@@ -121,7 +121,10 @@ class PrivateNames {
 
   /// Marks a live name as being moved by `row`: until released nobody else changes it, everybody still sees it.
   int Claim(uint64_t dir, std::string_view name, NameRec& rec, uint32_t row, int arg) {
-    return Remark(dir, name, rec, (rec.flags & kCollided) | kClaimed | row << kRowShift, row, arg);
+    const int error = Remark(dir, name, rec, (rec.flags & kCollided) | kClaimed | row << kRowShift, row, arg);
+    // A neighbour may have given it another entry since.
+    if (error == 0) intents_.SetArg(row, arg, rec.offset);
+    return error;
   }
   int Release(uint64_t dir, std::string_view name, NameRec& rec, uint32_t row, int arg) {
     return Remark(dir, name, rec, rec.flags & kCollided, row, arg);
@@ -234,19 +237,20 @@ class PrivateNames {
     entry.flags |= kCollided;
     const auto offset = NewEntry(entry);
     if (!offset) return ENOSPC;
-    Exchange(entry.parent_ino, NameOf(entry), rec, *offset);
+    // The intent of whoever holds the name knows the old entry: that costs its space until the next check.
+    Exchange(entry.parent_ino, NameOf(entry), rec, *offset, (entry.flags & kClaimed) != 0);
     return 0;
   }
 
-  /// Another entry for the same name: first in the table, then in the slot, then the old one is free.
-  bool Exchange(uint64_t dir, std::string_view name, const NameRec& rec, uint64_t offset) {
+  /// Another entry for the same name: first in the table, then in the slot, then the old one is free, unless `keep`.
+  bool Exchange(uint64_t dir, std::string_view name, const NameRec& rec, uint64_t offset, bool keep = false) {
     BucketRef ref = rec.ref;
     if (!files_.table().Replace(ref, offset)) {
       files_.pool().Free(EntryType::kDirent, offset);
       return false;
     }
     SettleSlot(dir, name, rec.slot, offset);
-    files_.Retire(EntryType::kDirent, rec.offset);
+    if (!keep) files_.Retire(EntryType::kDirent, rec.offset);
     return true;
   }
 

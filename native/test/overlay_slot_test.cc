@@ -1,6 +1,7 @@
 // Goal: every live name of a private front keeps its slot in its directory's list, and a removed one's slot is free, whoever
 // dies removing it. Method: a name is removed or moved and another made that takes the slot as soon as it is free; the
 // remover, or the survivor that finishes its work, stopped for ever after each step, then recovery; seeded schedules beyond.
+// Beside names of an equal key, too, which give each other new entries.
 #include "det.h"
 #include "overlay_fixture.h"
 
@@ -13,8 +14,14 @@ bool ok = true;
 int results[3];
 
 using Atomic = DetAtom;
-using Front = PrivateFront<Atomic>;
-using Host = Overlay<Atomic, Front>;
+/// "a" and "k" have one key, as two of 2^63 names may.
+struct OneKey {
+  static uint64_t Key(uint64_t dir, const uint8_t* name, size_t bytes, uint32_t salt = 0) {
+    return *name == 'a' || *name == 'k' ? 0x5555 + salt : FnvNames::Key(dir, name, bytes, salt);
+  }
+};
+template <typename Names>
+using Host = Overlay<Atomic, PrivateFront<Atomic, Names>>;
 constexpr uint32_t kDead = 6;
 constexpr uint32_t kSurvivor = 7;
 constexpr uint64_t kSlots = 8;
@@ -24,7 +31,10 @@ TestFront& Region() {
   return front;
 }
 bool DeadActor(void*, Owner owner) { return owner.host == kDead || det::Crashed(static_cast<int>(owner.host)); }
-Host At(uint32_t host) { return Host(Region().Parts({host, 1}, {DeadActor, nullptr})); }
+template <typename Names = FnvNames>
+Host<Names> At(uint32_t host) {
+  return Host<Names>(Region().Parts({host, 1}, {DeadActor, nullptr}));
+}
 
 uint64_t FirstSlot(const std::string& name) { return FnvName(1, Bytes(name), name.size()) % kSlots; }
 
@@ -39,14 +49,16 @@ const std::string& Neighbour() {
   return name;
 }
 
-NameRec Look(Host& overlay, const std::string& name) {
+template <typename Names>
+NameRec Look(Host<Names>& overlay, const std::string& name) {
   NameRec rec;
   DET_CHECK(overlay.front().names().Find(1, name, rec) == 0);
   return rec;
 }
 
 /// What a host leaves that dies giving "a" another entry: the slot has the old one.
-void Unsettle(Host& overlay) {
+template <typename Names>
+void Unsettle(Host<Names>& overlay) {
   auto& files = overlay.front().files();
   NameRec rec = Look(overlay, "a");
   const auto entry = files.pool().Allocate(EntryType::kDirent);
@@ -56,10 +68,11 @@ void Unsettle(Host& overlay) {
 
 enum class Kind { kFile, kDirectory, kUnsettled };
 
+template <typename Names = FnvNames>
 void Setup(Kind kind) {
   Region().Clear();
   for (int& result : results) result = -1;
-  auto overlay = At(kSurvivor);
+  auto overlay = At<Names>(kSurvivor);
   uint64_t a, b;
   DET_CHECK((kind == Kind::kDirectory ? overlay.Mkdir(1, "a", 0755, 0, 0, a) : overlay.Create(1, "a", 0644, 0, 0, a)) == 0);
   DET_CHECK(overlay.Create(1, "b", 0644, 0, 0, b) == 0);
@@ -79,13 +92,14 @@ uint64_t SlotsLost() {
 }
 
 /// After recovery: of each slot the name that has it, each name in its slot, and no entry of theirs is free.
+template <typename Names>
 void Listed() {
   const uint64_t lost_max = SlotsLost();
-  auto overlay = At(kSurvivor);
+  auto overlay = At<Names>(kSurvivor);
   overlay.Recover();
   const auto listed = ListOf(overlay, 1);
   std::vector<uint64_t> entries, slots;
-  for (const std::string& name : {std::string("a"), std::string("b"), std::string("c"), Neighbour()}) {
+  for (const std::string& name : {std::string("a"), std::string("b"), std::string("c"), std::string("k"), Neighbour()}) {
     const NameRec rec = Look(overlay, name);
     const bool live = rec.state == NameState::kLive;
     DET_CHECK(live == (listed.count(name) != 0) && !rec.claimed);
@@ -120,7 +134,7 @@ std::function<void()> Rename(int actor, const char* from, const char* to) {
 
 /// Actor 0 dead after each of its steps, then the others; schedules of at most two preemptions, and random ones.
 void Run(const std::string& what, std::function<void()> setup, std::vector<std::function<void()>> actors) {
-  const det::Scenario scenario{what, std::move(setup), std::move(actors), Listed};
+  const det::Scenario scenario{what, std::move(setup), std::move(actors), Listed<FnvNames>};
   det::Options options;
   options.preemptions_max = 0;
   options.runs_max = 4;
@@ -161,6 +175,22 @@ void SurvivorDies(const std::string& taker) {
   Run("the survivor of an unlink beside a creator of " + taker, setup, {[] { At(0).Recover(); }, Create(1, taker)});
 }
 
+/// While the name is held, a name of an equal key gives it another entry, and the old one must be no other name's: by it the
+/// dead's intent knows what it held.
+void BesideEqualKey(const std::string& what, std::function<void()> remove) {
+  const auto create = [] {
+    auto overlay = At<OneKey>(1);
+    uint64_t ino;
+    for (const std::string& name : {std::string("k"), Neighbour()}) DET_CHECK(overlay.Create(1, name, 0644, 0, 0, ino) == 0);
+  };
+  const det::Scenario scenario{what + " beside a creator of an equal key", [] { Setup<OneKey>(Kind::kDirectory); },
+                               {std::move(remove), create}, Listed<OneKey>};
+  det::Options options;
+  options.preemptions_max = 1;
+  options.runs_max = 100;
+  ok &= det::ExploreCrashes(scenario, 0, options).ok;
+}
+
 }  // namespace
 
 int main() {
@@ -168,6 +198,8 @@ int main() {
     Taken(taker);
     SurvivorDies(taker);
   }
+  BesideEqualKey("rmdir", [] { results[0] = At<OneKey>(0).Rmdir(1, "a"); });
+  BesideEqualKey("rename", [] { results[0] = At<OneKey>(0).Rename(1, "a", 1, "c", true); });
   std::printf("overlay_slot_test: %s\n", ok && failures == 0 ? "ok" : "FAILED");
   return ok && failures == 0 ? 0 : 1;
 }
