@@ -2,6 +2,7 @@
  * Bar: POST /models/{name}/handles answers at least 0.7 x as many requests a second as a bare Fastify route with the same
  * schema, logger and answer. Both listen in one process, a second process asks; rounds alternate. A round is measured once
  * leases end as fast as they begin, and the next one starts when none is left, so that each side pays for its own.
+ * BENCH_CONNECTIONS.
  */
 import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -27,7 +28,7 @@ import { openStore } from '../server/store/open-store.ts';
 import { bar, row, title } from './report.ts';
 
 const ROUNDS = 9;
-const CONNECTIONS = 8;
+const CONNECTIONS = Number(process.env.BENCH_CONNECTIONS ?? 8);
 /** Longer than a lease lives. */
 const WARM_MS = 1500;
 const MEASURED_MS = 2000;
@@ -175,7 +176,7 @@ async function listenReal(folder: string) {
 }
 
 async function runServers(): Promise<void> {
-  title('POST /models/{name}/handles against a bare Fastify route, requests a second');
+  title(`POST /models/{name}/handles against a bare Fastify route, requests a second over ${CONNECTIONS} connections`);
   const folder = mkdtempSync(join(tmpdir(), 'daxserve-bench-'));
   writeModel(folder);
   const real = await listenReal(folder);
