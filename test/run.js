@@ -45,7 +45,7 @@ function pytestCounts() {
 
 step('lint', bin('biome'), ['ci', `--colors=${process.stdout.isTTY ? 'force' : 'off'}`, '.']);
 step('types', bin('tsc'), ['-p', 'tsconfig.json', '--noEmit']);
-step('native tests', 'make', ['-s', '-C', 'native', '-j2', 'test']);
+step('native tests', 'make', ['-s', '-C', 'native', '-j2', '--output-sync', 'test']);
 const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${join(out, 'vitest.json')}`];
 step('vitest', bin('vitest'), ['run', ...reporters], vitestCounts);
 
