@@ -280,11 +280,14 @@ interface Sorted {
   outside: Node[];
 }
 
+/** A file whose bytes are not in the image. */
+const isOutside = ({ entry }: Node, data: PlanOptions['data']) => data !== 'inside' && entry.type === 'file';
+
 function* sortOut(nodes: readonly Node[], data: PlanOptions['data'], block: number, align: number): Steps<Sorted> {
   const sorted: Sorted = { small: [], large: [], outside: [] };
   yield* eachStep(nodes, (node) => {
     const isFile = node.entry.type === 'file';
-    if (isFile && data !== 'inside') sorted.outside.push(node);
+    if (isOutside(node, data)) sorted.outside.push(node);
     else if (isFile && align > block && node.size >= align) sorted.large.push(node);
     else sorted.small.push(node);
   });
@@ -307,9 +310,8 @@ function* planSteps(entries: readonly TreeEntry[], options: PlanOptions): Steps<
   const totalSize = layout.align(block);
   const backingBytes = yield* placeOutside(outside, block, data === 'backing');
   superblockBytes(totalSize, nodes.length, block).copy(head);
-  const isOutside = (node: Node) => data !== 'inside' && node.entry.type === 'file';
   yield* fillInodeTable(table, nodes, (node) =>
-    isOutside(node) || node.offset === 0 ? node.offset : node.offset - block,
+    isOutside(node, data) || node.offset === 0 ? node.offset : node.offset - block,
   );
   const { metadata, zero } = layout;
   const files = [...layout.files, ...(yield* mapStep(outside, plannedFile))];
